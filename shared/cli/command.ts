@@ -1,0 +1,188 @@
+import { parseArgs } from 'node:util';
+import { SnapgateError, toSnapgateError } from '../errors.ts';
+
+/** One option of a command, as `--name` or `--name VALUE`. */
+export type OptionSpec = {
+  readonly type: 'string' | 'boolean';
+  /** May be given several times; only for strings. */
+  readonly multiple?: boolean;
+  /** Name of the value in the help text, for example `REF`. */
+  readonly value?: string;
+  readonly help: string;
+};
+
+/** Values of the options that were given, by name. */
+export type OptionValues = Readonly<Record<string, string | boolean | string[] | undefined>>;
+
+/** What a command receives. */
+export type CommandContext = {
+  readonly options: OptionValues;
+  readonly positionals: readonly string[];
+  readonly io: CommandIo;
+  /** Aborted on SIGINT and SIGTERM. */
+  readonly signal: AbortSignal;
+};
+
+/** Where a command prints: results on `out`, everything else on `err`. */
+export type CommandIo = {
+  readonly out: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
+  readonly err: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
+  readonly json: boolean;
+};
+
+/**
+ * One command. `name` has one or two words (`delta create`). `run` returns the object that `--json`
+ * prints; without `--json`, `print` renders it for people.
+ */
+export type Command<Result = unknown> = {
+  readonly name: string;
+  readonly summary: string;
+  /** Positional arguments for the usage line, for example `[REF]`. */
+  readonly arguments?: string;
+  readonly options: Readonly<Record<string, OptionSpec>>;
+  run(context: CommandContext): Promise<Result>;
+  print?(result: Result, io: CommandIo): void;
+};
+
+/** A set of commands under one program name. */
+export type Program = {
+  readonly name: string;
+  readonly version: string;
+  readonly summary: string;
+  readonly commands: readonly Command[];
+  /** Options that every command takes besides `--json` and `--help`. */
+  readonly options?: Readonly<Record<string, OptionSpec>>;
+};
+
+const COMMON: Readonly<Record<string, OptionSpec>> = {
+  json: { type: 'boolean', help: 'print one JSON object' },
+  help: { type: 'boolean', help: 'print this help' },
+};
+
+/** Text of `PROGRAM --help`. */
+export function programHelp(program: Program): string {
+  const width = Math.max(...program.commands.map((command) => command.name.length));
+  const lines = program.commands.map((c) => `  ${c.name.padEnd(width)}  ${c.summary}`);
+  return [
+    `${program.name} ${program.version}: ${program.summary}`,
+    '',
+    `Usage: ${program.name} COMMAND [OPTIONS]`,
+    '',
+    ...lines,
+    '',
+    `${program.name} COMMAND --help shows the options of a command.`,
+    '',
+  ].join('\n');
+}
+
+/** Text of `PROGRAM COMMAND --help`. */
+export function commandHelp(program: Program, command: Command): string {
+  const options = { ...command.options, ...program.options, ...COMMON };
+  const left = Object.entries(options).map(([name, spec]) =>
+    spec.type === 'boolean' ? `--${name}` : `--${name} ${spec.value ?? 'VALUE'}`,
+  );
+  const width = Math.max(...left.map((text) => text.length));
+  const lines = Object.values(options).map(
+    (spec, i) => `  ${left[i]?.padEnd(width)}  ${spec.help}`,
+  );
+  const usage = ['Usage:', program.name, command.name, command.arguments, '[OPTIONS]'];
+  return [usage.filter(Boolean).join(' '), '', command.summary, '', ...lines, ''].join('\n');
+}
+
+function findCommand(program: Program, argv: readonly string[]): [Command, string[]] | undefined {
+  for (const words of [2, 1]) {
+    const name = argv.slice(0, words).join(' ');
+    const command = program.commands.find((candidate) => candidate.name === name);
+    if (command !== undefined) return [command, argv.slice(words)];
+  }
+  return undefined;
+}
+
+function parse(program: Program, command: Command, args: string[]) {
+  const specs = { ...command.options, ...program.options, ...COMMON };
+  const options = Object.fromEntries(
+    Object.entries(specs).map(([name, { type, multiple }]) => [
+      name,
+      { type, multiple: multiple ?? false },
+    ]),
+  );
+  try {
+    return parseArgs({ args, options, allowPositionals: true, strict: true });
+  } catch (cause) {
+    throw new SnapgateError('USAGE', (cause as Error).message, {
+      hint: `Run ${program.name} ${command.name} --help.`,
+      cause,
+    });
+  }
+}
+
+/** Prints an error the way both commands do: one line of what and where, one of what to do next. */
+export function printError(thrown: unknown, program: string, io: CommandIo): void {
+  const error = toSnapgateError(thrown);
+  if (io.json) {
+    io.out.write(`${JSON.stringify({ error })}\n`);
+    return;
+  }
+  const where = error.where === undefined ? '' : ` (${error.where})`;
+  io.err.write(`${program}: ${error.code}: ${error.message}${where}\n`);
+  if (error.hint !== undefined) io.err.write(`${program}: ${error.hint}\n`);
+  if (error.code === 'INTERNAL' && error.cause instanceof Error && process.env['SNAPGATE_DEBUG']) {
+    io.err.write(`${error.cause.stack}\n`);
+  }
+}
+
+/**
+ * Runs the command that `argv` (without the program's own name) names, and returns the exit status:
+ * 0, or the one that {@link ERROR_CODES} gives the error's code. Never throws.
+ */
+export async function runProgram(
+  program: Program,
+  argv: readonly string[],
+  streams: Pick<CommandIo, 'out' | 'err'>,
+  signal: AbortSignal,
+): Promise<number> {
+  const io: CommandIo = { ...streams, json: argv.includes('--json') };
+  try {
+    if (argv.length === 0 || argv[0] === '--help' || argv[0] === 'help') {
+      io.out.write(programHelp(program));
+      return argv.length === 0 ? 2 : 0;
+    }
+    if (argv[0] === '--version') {
+      io.out.write(`${program.version}\n`);
+      return 0;
+    }
+    const found = findCommand(program, argv);
+    if (found === undefined) {
+      throw new SnapgateError('USAGE', `unknown command: ${argv[0]}`, {
+        hint: `Run ${program.name} --help.`,
+      });
+    }
+    const [command, args] = found;
+    const { values, positionals } = parse(program, command, args);
+    if (values['help'] === true) {
+      io.out.write(commandHelp(program, command));
+      return 0;
+    }
+    const options = values as OptionValues;
+    const result = await command.run({ options, positionals, io, signal });
+    if (io.json) io.out.write(`${JSON.stringify(result ?? {})}\n`);
+    else command.print?.(result, io);
+    return 0;
+  } catch (thrown) {
+    printError(thrown, program.name, io);
+    return toSnapgateError(thrown).exitStatus;
+  }
+}
+
+/** The value of a string option. Throws USAGE when it is required and missing. */
+export function stringOption(options: OptionValues, name: string): string | undefined {
+  const value = options[name];
+  return typeof value === 'string' ? value : undefined;
+}
+
+/** The value of an option that must be given. Throws USAGE. */
+export function requiredOption(options: OptionValues, name: string): string {
+  const value = stringOption(options, name);
+  if (value !== undefined) return value;
+  throw new SnapgateError('USAGE', `--${name} is missing`);
+}

@@ -1,0 +1,87 @@
+import * as v from 'valibot';
+import { type Digest, isDigest } from './digest.ts';
+
+/**
+ * The update plan: what the gateway answers to `POST /v2/<name>/_snapgate/plan`. Sizes are bytes on
+ * the line. A plan is advice, never trusted: the host verifies all that it leads to.
+ */
+const digest = v.pipe(
+  v.string(),
+  v.check((text) => isDigest(text), 'not a sha256 digest'),
+  v.transform((text) => text as Digest),
+);
+const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+
+/** How one layer of the target comes to the machine. */
+const layerSchema = v.object({
+  diffId: digest,
+  /**
+   * reused: same layer on the same parent; reparented: same bytes on another parent, nothing to
+   * fetch; delta: rebuilt from a delta blob; full: fetched whole.
+   */
+  kind: v.picklist(['reused', 'reparented', 'delta', 'full']),
+  bytes,
+});
+const waySchema = v.object({
+  method: v.picklist(['delta', 'full']),
+  /** The image the machine holds that this way starts from: its config digest; absent for a bare machine. */
+  sourceConfig: v.optional(digest),
+  sourceManifest: v.optional(digest),
+  /** Exact bytes of all blobs and manifests this way fetches; absent while a delta is not made yet. */
+  bytes: v.optional(bytes),
+  layers: v.optional(v.array(layerSchema)),
+  /** Media type of the layer deltas, for `delta`. */
+  format: v.optional(v.string()),
+  /** ready: can be fetched now; absent: POST to `deltas` makes it; computing; refused: see reason. */
+  state: v.picklist(['ready', 'absent', 'computing', 'refused']),
+  /** Digest and size of the delta artifact's manifest, once it is ready. */
+  artifact: v.optional(v.object({ digest, size: bytes })),
+  reason: v.optional(v.string()),
+});
+export const planSchema = v.object({
+  target: v.object({
+    /** Digest of the platform's image manifest. */
+    manifest: digest,
+    config: digest,
+    platform: v.string(),
+    /** Sum of the manifest, config and all compressed layers. */
+    fullBytes: bytes,
+  }),
+  /** Smallest first among the ready ones; a `full` way is always there. */
+  ways: v.array(waySchema),
+});
+export const planRequestSchema = v.object({
+  /** Tag or digest of the wanted image or index. */
+  target: v.string(),
+  /** `os/architecture[/variant]`; needed when the target is an index. */
+  platform: v.optional(v.string()),
+  /** Config digests of the images held, most wanted source first. */
+  have: v.pipe(v.array(digest), v.maxLength(64)),
+  /** Media types of layer deltas that the client can read. */
+  formats: v.optional(v.pipe(v.array(v.string()), v.maxLength(16))),
+});
+export const deltaRequestSchema = v.object({
+  /** Config or manifest digest of the source image. */
+  source: digest,
+  /** Repository of the source when it is another one. */
+  sourceRepository: v.optional(v.string()),
+  /** Manifest digest of the target image. */
+  target: digest,
+  format: v.optional(v.string()),
+});
+/** What `GET /v2/<name>/_snapgate/deltas/<id>` answers, with 202 while it runs and 200 when done. */
+export const deltaJobSchema = v.object({
+  id: v.string(),
+  state: v.picklist(['waiting', 'running', 'done', 'failed']),
+  /** 0 to 1. */
+  progress: v.optional(v.number()),
+  artifact: v.optional(v.object({ digest, size: bytes })),
+  error: v.optional(v.object({ code: v.string(), message: v.string() })),
+});
+
+export type Plan = v.InferOutput<typeof planSchema>;
+export type PlanWay = v.InferOutput<typeof waySchema>;
+export type PlanLayer = v.InferOutput<typeof layerSchema>;
+export type PlanRequest = v.InferOutput<typeof planRequestSchema>;
+export type DeltaRequest = v.InferOutput<typeof deltaRequestSchema>;
+export type DeltaJob = v.InferOutput<typeof deltaJobSchema>;
