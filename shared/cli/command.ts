@@ -126,7 +126,7 @@ export function printError(thrown: unknown, program: string, io: CommandIo): voi
   const where = error.where === undefined ? '' : ` (${error.where})`;
   io.err.write(`${program}: ${error.code}: ${error.message}${where}\n`);
   if (error.hint !== undefined) io.err.write(`${program}: ${error.hint}\n`);
-  if (error.code === 'INTERNAL' && error.cause instanceof Error && process.env['SNAPGATE_DEBUG']) {
+  if (error.code === 'INTERNAL' && error.cause instanceof Error && process.env.SNAPGATE_DEBUG) {
     io.err.write(`${error.cause.stack}\n`);
   }
 }
@@ -159,7 +159,7 @@ export async function runProgram(
     }
     const [command, args] = found;
     const { values, positionals } = parse(program, command, args);
-    if (values['help'] === true) {
+    if (values.help === true) {
       io.out.write(commandHelp(program, command));
       return 0;
     }
