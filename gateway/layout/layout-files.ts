@@ -1,0 +1,98 @@
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SnapgateError } from '../../shared/errors.ts';
+
+/** A run of bytes inside an open file: a member of an archive, or the whole of a plain file. */
+export type FileRange = {
+  readonly handle: FileHandle;
+  readonly start: number;
+  /** Bytes. */
+  readonly size: number;
+  close(): Promise<void>;
+};
+
+/**
+ * The files of an OCI image layout, wherever they stand. Paths are relative and made by the caller
+ * from fixed names and digests, never from content. `find` answers undefined when there is none.
+ */
+export type LayoutFiles = {
+  readonly name: string;
+  find(path: string): Promise<FileRange | undefined>;
+};
+
+/** Bytes read at a time. */
+const CHUNK_BYTES = 256 * 1024;
+
+/** The files of a layout folder. */
+export function folderFiles(dir: string): LayoutFiles {
+  return {
+    name: `oci:${dir}`,
+    find: async (path) => {
+      const handle = await openRegularFile(join(dir, path));
+      if (handle === undefined) return undefined;
+      const { size } = await handle.stat();
+      return { handle, start: 0, size, close: () => handle.close() };
+    },
+  };
+}
+
+/**
+ * Opens a regular file for reading; undefined when there is none. A FIFO or a device, which could
+ * block or never end, is refused. Some build tools link blobs, so symbolic links are followed: the
+ * digest decides on the content. Throws MANIFEST_INVALID.
+ */
+async function openRegularFile(path: string): Promise<FileHandle | undefined> {
+  let handle: FileHandle;
+  try {
+    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw cause;
+  }
+  if ((await handle.stat()).isFile()) return handle;
+  await handle.close();
+  throw new SnapgateError('MANIFEST_INVALID', 'not a regular file', { where: path });
+}
+
+/** Streams a range from `offset` (bytes into it) to its end, then closes it. */
+export async function* readRange(
+  range: FileRange,
+  offset = 0,
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  try {
+    let position = offset;
+    while (position < range.size) {
+      signal?.throwIfAborted();
+      const length = Math.min(CHUNK_BYTES, range.size - position);
+      const buffer = Buffer.allocUnsafe(length);
+      const { bytesRead } = await range.handle.read(buffer, 0, length, range.start + position);
+      if (bytesRead === 0) return;
+      position += bytesRead;
+      yield buffer.subarray(0, bytesRead);
+    }
+  } finally {
+    await range.close();
+  }
+}
+
+/** Reads a whole small file; undefined when there is none. Throws LIMIT_EXCEEDED. */
+export async function readSmallFile(
+  files: LayoutFiles,
+  path: string,
+  limit: number,
+): Promise<Uint8Array | undefined> {
+  const range = await files.find(path);
+  if (range === undefined) return undefined;
+  if (range.size > limit) {
+    await range.close();
+    throw new SnapgateError('LIMIT_EXCEEDED', `${path} is larger than ${limit} bytes`, {
+      where: files.name,
+    });
+  }
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of readRange(range)) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
