@@ -1,0 +1,54 @@
+import { type Digest, isDigest } from '../../shared/digest.ts';
+import type { StoredManifest } from '../../shared/oci/content.ts';
+import { type Manifest, parseManifest } from '../../shared/oci/manifest.ts';
+import { DELTA_ARTIFACT, isIndexType, layerCompression } from '../../shared/oci/media-types.ts';
+import type { DeltaFacts } from '../store/facts.ts';
+
+const PREFIX = 'io.github.containers.delta.';
+
+/**
+ * What a referrer is, when it is a delta whose annotations make sense; otherwise undefined. Its
+ * content is judged by those who apply it, not here.
+ */
+export function deltaFacts(stored: StoredManifest): DeltaFacts | undefined {
+  if (isIndexType(stored.mediaType)) return undefined;
+  const manifest = tryParse(stored.bytes);
+  if (manifest?.artifactType !== DELTA_ARTIFACT) return undefined;
+  const note = (name: string) => manifest.annotations?.[`${PREFIX}${name}`] ?? '';
+  const target = manifest.subject?.digest ?? note('target');
+  const sourceConfig = note('source-config');
+  if (!isDigest(target) || !isDigest(sourceConfig)) return undefined;
+  const sourceManifest = note('source');
+  const parts = deltaParts(manifest);
+  const format = parts.find((part) => part.kind === 'delta')?.mediaType;
+  const size = stored.bytes.byteLength;
+  return {
+    ...{ artifact: stored.digest, size, target, sourceConfig },
+    ...(isDigest(sourceManifest) ? { sourceManifest } : {}),
+    ...(format === undefined ? {} : { format }),
+    bytes: manifest.layers.reduce((sum, layer) => sum + layer.size, size),
+    parts: parts.map(({ to, kind, bytes }) => ({ to, kind, bytes })),
+  };
+}
+
+function tryParse(bytes: Uint8Array): Manifest | undefined {
+  try {
+    return parseManifest(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+type Part = DeltaFacts['parts'][number] & { readonly mediaType: string };
+
+function deltaParts(manifest: Manifest): Part[] {
+  const parts: Part[] = [];
+  for (const { annotations, mediaType, size } of manifest.layers) {
+    if (annotations?.[`${PREFIX}content`] !== 'image-layer') continue;
+    const to = annotations[`${PREFIX}to`] ?? '';
+    if (!isDigest(to)) continue;
+    const kind = layerCompression(mediaType) === undefined ? 'delta' : 'full';
+    parts.push({ to: to as Digest, kind, bytes: size, mediaType });
+  }
+  return parts;
+}

@@ -1,0 +1,214 @@
+import { type Context, Hono } from 'hono';
+import * as v from 'valibot';
+import { type Digest, isDigest } from '../../shared/digest.ts';
+import { SnapgateError } from '../../shared/errors.ts';
+import { isIndexType } from '../../shared/oci/media-types.ts';
+import { isRepositoryName, isTag } from '../../shared/oci/reference.ts';
+import {
+  type DeltaJob,
+  type DeltaRequest,
+  deltaRequestSchema,
+  planRequestSchema,
+} from '../../shared/plan.ts';
+import { type DeltaJobs, finishedJob, type MadeDelta } from '../jobs/delta-jobs.ts';
+import { DELTA_FORMATS, type DeltaKey, type Planner } from '../plan/planner.ts';
+import type { RepositoryFacts, RepositoryReader } from '../plan/repository-facts.ts';
+import type { ImageFacts } from '../store/facts.ts';
+
+/** Largest request body read, in bytes. */
+const MAX_BODY_BYTES = 64 * 1024;
+
+/**
+ * The registry as the client of one request may see it. `open` asks for a manifest with the client's
+ * own credentials; what the registry refuses is answered as the registry answered it, so that a
+ * client learns no more here than there, and its token flow goes on. With no tag or digest it is the
+ * list of tags that must be readable.
+ */
+export type ClientAccess = {
+  open(
+    request: Request,
+    repository: string,
+    tagOrDigest: string | undefined,
+  ): Promise<{ readonly reader: RepositoryReader } | { readonly refusal: Response }>;
+};
+
+/** What the routes need. */
+export type SnapgateRoutes = {
+  readonly access: ClientAccess;
+  readonly facts: RepositoryFacts;
+  readonly planner: Planner;
+  readonly jobs: DeltaJobs;
+};
+
+/**
+ * The gateway's own API under `/v2/<name>/_snapgate/`: `POST plan`, `POST deltas`,
+ * `GET deltas/<id>`. A repository's parts never begin with an underscore, so these paths are free.
+ */
+export function snapgateRoutes(deps: SnapgateRoutes): Hono {
+  const app = new Hono();
+  app.post('/v2/:name{.+}/_snapgate/plan', (c) => postPlan(c, deps));
+  app.post('/v2/:name{.+}/_snapgate/deltas', (c) => postDelta(c, deps));
+  app.get('/v2/:name{.+}/_snapgate/deltas/:id{[0-9a-f]+}', (c) => getDelta(c, deps));
+  return app;
+}
+
+async function postPlan(c: Context, { access, planner }: SnapgateRoutes): Promise<Response> {
+  const repository = repositoryOf(c.req.param('name'));
+  const request = await readBody(c, planRequestSchema);
+  const opened = await access.open(c.req.raw, repository, checkReference(request.target));
+  if ('refusal' in opened) return opened.refusal;
+  return c.json(await planner.plan(repository, request, opened.reader, c.req.raw.signal));
+}
+
+async function postDelta(c: Context, deps: SnapgateRoutes): Promise<Response> {
+  const repository = repositoryOf(c.req.param('name'));
+  const request = await readBody(c, deltaRequestSchema);
+  const format = request.format ?? DELTA_FORMATS[0] ?? '';
+  if (!DELTA_FORMATS.includes(format)) {
+    throw new SnapgateError('DELTA_REFUSED', `deltas of format ${format} are not made here`, {
+      hint: `Ask for one of: ${DELTA_FORMATS.join(', ')}.`,
+    });
+  }
+  const opened = await deps.access.open(c.req.raw, repository, request.target);
+  if ('refusal' in opened) return opened.refusal;
+  const source = await findSource(c, deps, repository, request, opened.reader);
+  if (source instanceof Response) return source;
+  const { signal } = c.req.raw;
+  const target = await readTarget(deps, repository, request.target, opened.reader, signal);
+  const key = { repository, sourceConfig: source.config, target: target.manifest, format };
+  const ready = await findReady(deps, opened.reader, key, signal);
+  if (ready !== undefined) return answerJob(c, deps, repository, finishedJob(key, ready));
+  try {
+    const sourceRepository = request.sourceRepository ?? repository;
+    const job = deps.jobs.submit({ ...key, sourceRepository, sourceManifest: source.manifest });
+    return answerJob(c, deps, repository, job);
+  } catch (thrown) {
+    if (thrown instanceof SnapgateError && thrown.code === 'TOOMANYREQUESTS') {
+      c.header('Retry-After', '30');
+    }
+    throw thrown;
+  }
+}
+
+async function getDelta(c: Context, deps: SnapgateRoutes): Promise<Response> {
+  const repository = repositoryOf(c.req.param('name'));
+  const { job, target } = deps.jobs.find(repository, c.req.param('id') ?? '');
+  const opened = await deps.access.open(c.req.raw, repository, target);
+  if ('refusal' in opened) return opened.refusal;
+  return answerJob(c, deps, repository, job);
+}
+
+/** 202 with where and when to ask again while a job is open; 200 once it has ended. */
+function answerJob(
+  c: Context,
+  { jobs }: SnapgateRoutes,
+  repository: string,
+  job: DeltaJob,
+): Response {
+  c.header('Location', `/v2/${repository}/_snapgate/deltas/${job.id}`);
+  c.header('Cache-Control', 'no-store');
+  if (job.state === 'done' || job.state === 'failed') return c.json(job, 200);
+  c.header('Retry-After', String(jobs.retryAfter(job)));
+  return c.json(job, 202);
+}
+
+/** The source image, which the client must be able to read itself; or the registry's refusal. */
+async function findSource(
+  c: Context,
+  deps: SnapgateRoutes,
+  repository: string,
+  request: DeltaRequest,
+  targetReader: RepositoryReader,
+): Promise<ImageFacts | Response> {
+  const { access, facts } = deps;
+  const { signal } = c.req.raw;
+  const sourceRepository = repositoryOf(request.sourceRepository ?? repository);
+  let reader = targetReader;
+  if (sourceRepository !== repository) {
+    const opened = await access.open(c.req.raw, sourceRepository, undefined);
+    if ('refusal' in opened) return opened.refusal;
+    reader = opened.reader;
+  }
+  const byConfig = await facts.imageByConfig(sourceRepository, reader, request.source, signal);
+  if (byConfig === undefined) {
+    return readTarget(deps, sourceRepository, request.source, reader, signal);
+  }
+  // What the catalogue knows may be gone by now, or out of this client's reach.
+  const opened = await access.open(c.req.raw, sourceRepository, byConfig.manifest);
+  return 'refusal' in opened ? opened.refusal : byConfig;
+}
+
+async function readTarget(
+  { facts }: SnapgateRoutes,
+  repository: string,
+  digest: Digest,
+  reader: RepositoryReader,
+  signal: AbortSignal,
+): Promise<ImageFacts> {
+  const stored = await reader.getManifest(digest, signal);
+  if (isIndexType(stored.mediaType)) {
+    throw new SnapgateError('MANIFEST_INVALID', `${digest} is an index of several platforms`, {
+      where: repository,
+      hint: "Name the manifest of one platform's image.",
+    });
+  }
+  return facts.imageOf(repository, reader, stored, signal);
+}
+
+async function findReady(
+  { facts }: SnapgateRoutes,
+  reader: RepositoryReader,
+  key: DeltaKey,
+  signal: AbortSignal,
+): Promise<MadeDelta | undefined> {
+  const deltas = await facts.deltasTo(key.repository, reader, key.target, signal);
+  const found = deltas.find(
+    ({ sourceConfig, format }) =>
+      sourceConfig === key.sourceConfig && (format === undefined || format === key.format),
+  );
+  if (found === undefined) return undefined;
+  try {
+    // An index of referrers may still list what was deleted.
+    await reader.getManifest(found.artifact, signal);
+    return { digest: found.artifact, size: found.size };
+  } catch (thrown) {
+    if (thrown instanceof SnapgateError && thrown.code === 'MANIFEST_UNKNOWN') return undefined;
+    throw thrown;
+  }
+}
+
+function repositoryOf(name: string | undefined): string {
+  if (name !== undefined && isRepositoryName(name)) return name;
+  throw new SnapgateError('NAME_INVALID', `not a repository name: ${String(name).slice(0, 255)}`);
+}
+
+function checkReference(text: string): string {
+  if (isDigest(text) || isTag(text)) return text;
+  throw new SnapgateError('REFERENCE_INVALID', `not a tag or digest: ${text.slice(0, 128)}`);
+}
+
+/** Reads a bounded JSON body. Throws LIMIT_EXCEEDED, USAGE. */
+async function readBody<T>(c: Context, schema: v.GenericSchema<unknown, T>): Promise<T> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of c.req.raw.body ?? []) {
+    size += chunk.byteLength;
+    if (size > MAX_BODY_BYTES) {
+      throw new SnapgateError('LIMIT_EXCEEDED', `the request is over ${MAX_BODY_BYTES} bytes`);
+    }
+    chunks.push(chunk);
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  } catch (cause) {
+    throw new SnapgateError('USAGE', 'the request is not JSON', { cause });
+  }
+  const result = v.safeParse(schema, json);
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  throw new SnapgateError(
+    'USAGE',
+    `the request: ${v.getDotPath(issue) ?? '(root)'}: ${issue.message}`,
+  );
+}

@@ -1,0 +1,154 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { LayoutStore } from '../../../gateway/layout/layout-store.ts';
+import { type DeltaState, Planner } from '../../../gateway/plan/planner.ts';
+import { RepositoryFacts } from '../../../gateway/plan/repository-facts.ts';
+import { Catalogue } from '../../../gateway/store/catalogue.ts';
+import { sha256 } from '../../../shared/digest.ts';
+import { TAR_DIFF } from '../../../shared/oci/media-types.ts';
+import { type PlanRequest, planSchema } from '../../../shared/plan.ts';
+import { putTinyDelta } from '../../support/tiny-delta.ts';
+import { putTinyImage, putTinyIndex, type TinyImage } from '../../support/tiny-image.ts';
+
+let dir: string;
+let store: LayoutStore;
+let catalogue: Catalogue;
+let facts: RepositoryFacts;
+let state: DeltaState;
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'snapgate-plan-'));
+  store = await LayoutStore.create(dir);
+  catalogue = Catalogue.open(':memory:');
+  facts = new RepositoryFacts(catalogue);
+  state = { state: 'absent' };
+});
+afterEach(async () => {
+  catalogue.close();
+  await rm(dir, { recursive: true, force: true });
+});
+
+const BASE = { 'etc/base': 'base' };
+const NOISE = createHash('shake256', { outputLength: 4000 }).update('noise').digest();
+
+function plan(request: Partial<PlanRequest> & { target: string }) {
+  const planner = new Planner({ facts, deltaState: () => state });
+  return planner.plan('os/image', { have: [], ...request }, store);
+}
+
+function wholeSize(image: TinyImage): number {
+  const { stored, configBytes, layers } = image;
+  return layers.reduce((n, l) => n + l.size, stored.bytes.length + configBytes.length);
+}
+
+describe('a plan', () => {
+  it('offers a machine that holds nothing the full pull, to the byte', async () => {
+    const image = await putTinyImage(store, [BASE, { a: 'a' }], { tag: 'v1' });
+    const answer = await plan({ target: 'v1', have: [sha256('unknown')] });
+    expect(v.parse(planSchema, answer)).toEqual(answer);
+    expect(answer.target).toEqual({
+      manifest: image.stored.digest,
+      config: image.config,
+      platform: 'linux/amd64',
+      fullBytes: wholeSize(image),
+    });
+    expect(answer.ways).toEqual([
+      {
+        method: 'full',
+        state: 'ready',
+        bytes: wholeSize(image),
+        layers: image.layers.map(({ diffId, size }) => ({ diffId, kind: 'full', bytes: size })),
+      },
+    ]);
+  });
+
+  it('counts no layer that is held, on the same parent or on another', async () => {
+    const source = await putTinyImage(store, [BASE, { x: '1' }, { top: 't' }], { tag: 'v1' });
+    const target = await putTinyImage(store, [BASE, { y: '2' }, { top: 't' }], { tag: 'v2' });
+    const answer = await plan({ target: 'v2', have: [source.config] });
+    const [best] = answer.ways;
+    expect(best?.method).toBe('full');
+    expect(best?.sourceManifest).toBe(source.stored.digest);
+    expect(best?.layers?.map((l) => l.kind)).toEqual(['reused', 'full', 'reparented']);
+    const saved = (target.layers[0]?.size ?? 0) + (target.layers[2]?.size ?? 0);
+    expect(best?.bytes).toBe(wholeSize(target) - saved);
+    expect(answer.ways.map((w) => w.state)).toEqual(['ready', 'ready', 'absent']);
+  });
+
+  it('puts a ready delta first when it is the smallest, with its exact bytes', async () => {
+    const source = await putTinyImage(store, [BASE, { n: NOISE }], { tag: 'v1' });
+    const target = await putTinyImage(store, [BASE, { n: NOISE, m: 'm' }], { tag: 'v2' });
+    const delta = await putTinyDelta(store, source, target);
+    const answer = await plan({ target: 'v2', have: [source.config], formats: [TAR_DIFF] });
+    expect(answer.ways[0]).toMatchObject({
+      method: 'delta',
+      state: 'ready',
+      format: TAR_DIFF,
+      sourceConfig: source.config,
+      artifact: { digest: delta.digest, size: delta.bytes.length },
+    });
+    expect(answer.ways[0]?.layers?.map((l) => l.kind)).toEqual(['reused', 'delta']);
+    const part = answer.ways[0]?.layers?.[1]?.bytes ?? 0;
+    expect(answer.ways[0]?.bytes).toBe(delta.bytes.length + target.stored.bytes.length + part);
+  });
+
+  it('puts the full pull before a delta that is larger', async () => {
+    const source = await putTinyImage(store, [{ n: 'n' }], { tag: 'v1' });
+    const target = await putTinyImage(store, [{ n: 'm' }], { tag: 'v2' });
+    await putTinyDelta(store, source, target, 'x'.repeat(2000));
+    const answer = await plan({ target: 'v2', have: [source.config] });
+    expect(answer.ways.map((w) => w.method)).toEqual(['full', 'delta']);
+  });
+
+  it.each([
+    ['computing', undefined],
+    ['refused', 'DELTA_REFUSED: too large'],
+  ] as const)('says when a delta is %s', async (name, reason) => {
+    const source = await putTinyImage(store, [{ n: 'n' }], { tag: 'v1' });
+    await putTinyImage(store, [{ n: 'm' }], { tag: 'v2' });
+    state = name === 'refused' ? { state: name, reason } : { state: name };
+    const answer = await plan({ target: 'v2', have: [source.config] });
+    const way = answer.ways.find((w) => w.method === 'delta');
+    expect(way).toMatchObject({ state: name, ...(reason ? { reason } : {}) });
+  });
+
+  it('offers no delta in a format that the client cannot read, nor to what it has', async () => {
+    const source = await putTinyImage(store, [{ n: 'n' }], { tag: 'v1' });
+    const target = await putTinyImage(store, [{ n: 'm' }], { tag: 'v2' });
+    const other = await plan({ target: 'v2', have: [source.config], formats: ['x/y'] });
+    expect(other.ways.map((w) => w.method)).toEqual(['full']);
+    const same = await plan({ target: 'v2', have: [target.config] });
+    expect(same.ways.map((w) => w.method)).toEqual(['full', 'full']);
+    expect(same.ways[0]?.layers?.map((l) => l.kind)).toEqual(['reused']);
+  });
+
+  it('picks the platform of an index and finds sources inside indexes', async () => {
+    const arm = (n: string) => putTinyImage(store, [{ n }], { architecture: 'arm64' });
+    const old = { amd64: await putTinyImage(store, [{ n: 'n' }]), arm64: await arm('p') };
+    const next = { amd64: await putTinyImage(store, [{ n: 'm' }]), arm64: await arm('q') };
+    await putTinyIndex(store, old, 'v1');
+    await putTinyIndex(store, next, 'v2');
+    const have = [old.arm64.config];
+    const answer = await plan({ target: 'v2', have, platform: 'linux/arm64' });
+    expect(answer.target.manifest).toBe(next.arm64.stored.digest);
+    expect(answer.ways.at(-1)).toMatchObject({ state: 'absent', sourceConfig: have[0] });
+    await expect(plan({ target: 'v2' })).rejects.toMatchObject({ code: 'USAGE' });
+    await expect(plan({ target: 'v2', platform: 'linux/s390x' })).rejects.toMatchObject({
+      code: 'MANIFEST_UNKNOWN',
+    });
+  });
+
+  it('ignores referrers that are no delta or belong to another image', async () => {
+    const source = await putTinyImage(store, [{ n: 'n' }], { tag: 'v1' });
+    const target = await putTinyImage(store, [{ n: 'm' }], { tag: 'v2' });
+    const third = await putTinyImage(store, [{ n: 'o' }], { tag: 'v3' });
+    await putTinyDelta(store, source, third);
+    const answer = await plan({ target: 'v2', have: [source.config] });
+    expect(answer.ways.map((w) => w.state)).toEqual(['ready', 'absent']);
+    expect(answer.target.manifest).toBe(target.stored.digest);
+  });
+});
