@@ -1,0 +1,107 @@
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readlinkSync,
+  readSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import type { SourceFile, SourceTree } from '../../shared/delta/piece.ts';
+import { SnapgateError } from '../../shared/errors.ts';
+
+/** Most symbolic links followed for one path, as in Linux. */
+const MAX_LINKS = 40;
+/** Most files kept open at once; an older one is opened again when it is read again. */
+const MAX_OPEN = 64;
+
+/**
+ * An extracted image root as the source of a delta. Symbolic links are followed as if `root` were
+ * `/`, so no path leads out of it, and only regular files are opened. Nothing else may change the
+ * folder meanwhile; the rebuilt layers' digests would show it if something did.
+ */
+export function openSourceFolder(root: string): SourceTree {
+  const open = new Map<string, number>();
+  const descriptor = (real: string): number => {
+    const known = open.get(real);
+    if (known !== undefined) open.delete(real);
+    const fd = known ?? openFile(root, real);
+    open.set(real, fd);
+    const [oldest] = open;
+    if (open.size > MAX_OPEN && oldest !== undefined) {
+      open.delete(oldest[0]);
+      closeSync(oldest[1]);
+    }
+    return fd;
+  };
+  return {
+    open(path: string): SourceFile {
+      const real = resolveInside(root, path);
+      const { size } = fstatSync(descriptor(real));
+      return {
+        ...{ path, size },
+        read: (target, offset) => readSync(descriptor(real), target, 0, target.length, offset),
+      };
+    },
+    close() {
+      for (const fd of open.values()) closeSync(fd);
+      open.clear();
+    },
+  };
+}
+
+function mismatch(path: string, why: string, cause?: unknown): SnapgateError {
+  return new SnapgateError('DELTA_SOURCE_MISMATCH', `the delta needs ${path}, ${why}`, {
+    hint: 'Give the unpacked root of the very image that the delta was made from.',
+    cause,
+  });
+}
+
+/** The path without symbolic links of what `path` leads to inside `root`. */
+function resolveInside(root: string, path: string): string {
+  const pending = path.split('/').reverse();
+  const done: string[] = [];
+  let links = 0;
+  while (pending.length > 0) {
+    const part = pending.pop();
+    if (part === undefined || part === '' || part === '.') continue;
+    if (part === '..') {
+      done.pop();
+      continue;
+    }
+    if (part.includes('\0')) throw mismatch(JSON.stringify(path), 'which is no path');
+    const at = join(root, ...done, part);
+    const link = readLink(at, path);
+    if (link === undefined) {
+      done.push(part);
+      continue;
+    }
+    links += 1;
+    if (links > MAX_LINKS) throw mismatch(path, 'which leads through too many symbolic links');
+    if (link.startsWith('/')) done.length = 0;
+    pending.push(...link.split('/').reverse());
+  }
+  return done.join('/');
+}
+
+function readLink(at: string, path: string): string | undefined {
+  try {
+    return lstatSync(at).isSymbolicLink() ? readlinkSync(at) : undefined;
+  } catch (cause) {
+    throw mismatch(path, 'which is not in the source tree', cause);
+  }
+}
+
+function openFile(root: string, real: string): number {
+  let fd: number;
+  try {
+    const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+    fd = openSync(join(root, real), flags);
+  } catch (cause) {
+    throw mismatch(real, 'which cannot be opened', cause);
+  }
+  if (fstatSync(fd).isFile()) return fd;
+  closeSync(fd);
+  throw mismatch(real, 'which is no regular file');
+}
