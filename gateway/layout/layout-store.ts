@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { sha256 } from '../../shared/digest.ts';
+import { type Digest, digestFromHex, sha256 } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentStore, StoredManifest } from '../../shared/oci/content.ts';
 import {
@@ -64,6 +64,37 @@ export class LayoutStore extends LayoutReader implements ContentStore {
   ): Promise<void> {
     if (await this.hasBlob(blob.digest)) return;
     await this.#writeFile(blobPath(blob.digest), verifyStream(body, blob, this.name));
+  }
+
+  /**
+   * Writes a blob whose size shows only at its end, and returns that size in bytes. Throws
+   * DIGEST_INVALID, LIMIT_EXCEEDED once it is longer than `limit`.
+   */
+  async putBlobOfDigest(
+    digest: Digest,
+    body: AsyncIterable<Uint8Array>,
+    limit: number,
+  ): Promise<number> {
+    let size = 0;
+    const hash = createHash('sha256');
+    const { name } = this;
+    const counted = async function* () {
+      for await (const chunk of body) {
+        size += chunk.byteLength;
+        if (size > limit) {
+          throw new SnapgateError('LIMIT_EXCEEDED', `blob is over ${limit} bytes`, { where: name });
+        }
+        hash.update(chunk);
+        yield chunk;
+      }
+      const actual = digestFromHex(hash.digest('hex'));
+      if (actual === digest) return;
+      throw new SnapgateError('DIGEST_INVALID', `blob ${digest} has digest ${actual}`, {
+        where: name,
+      });
+    };
+    await this.#writeFile(blobPath(digest), counted());
+    return size;
   }
 
   async putManifest(manifest: StoredManifest, tag?: string): Promise<void> {

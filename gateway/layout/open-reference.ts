@@ -1,3 +1,4 @@
+import { rm, stat } from 'node:fs/promises';
 import type { ContentStore } from '../../shared/oci/content.ts';
 import { formatReference, type Reference } from '../../shared/oci/reference.ts';
 import { ArchiveStore } from './archive-store.ts';
@@ -22,7 +23,10 @@ export type OpenedReference = {
   readonly tag: string | undefined;
   /** The reference as text, without credentials. */
   readonly name: string;
-  /** Makes writes to an archive real; elsewhere they are already. Nothing is kept without it. */
+  /**
+   * Keeps what was written. Without it `close` discards a new folder and every change to an archive;
+   * in a folder that was there before, and in a registry, writes count at once.
+   */
   commit(): Promise<void>;
   close(): Promise<void>;
 };
@@ -43,13 +47,7 @@ export async function openReference(
     const tagOrDigest = ref.digest ?? ref.tag ?? 'latest';
     return { store, tagOrDigest, tag: ref.tag, name, commit: async () => {}, close };
   }
-  const store = await openLayout(ref.kind, ref.path, mode);
-  const close = async () => {
-    if (store instanceof ArchiveStore) await store.close();
-  };
-  const commit = async () => {
-    if (store instanceof ArchiveStore) await store.commit();
-  };
+  const { store, commit, close } = await openLayout(ref.kind, ref.path, mode);
   try {
     const tagOrDigest = ref.tag ?? (mode === 'write' ? '' : await store.defaultDigest());
     return { store, tagOrDigest, tag: ref.tag, name, commit, close };
@@ -59,11 +57,31 @@ export async function openReference(
   }
 }
 
-function openLayout(
+type OpenedLayout = {
+  readonly store: LayoutStore | ArchiveStore;
+  commit(): Promise<void>;
+  close(): Promise<void>;
+};
+
+async function openLayout(
   kind: 'oci' | 'oci-archive',
   path: string,
   mode: 'read' | 'write',
-): Promise<LayoutStore | ArchiveStore> {
-  if (kind === 'oci') return mode === 'read' ? LayoutStore.open(path) : LayoutStore.create(path);
-  return mode === 'read' ? ArchiveStore.open(path) : ArchiveStore.create(path);
+): Promise<OpenedLayout> {
+  if (kind === 'oci-archive') {
+    const store = await (mode === 'read' ? ArchiveStore.open(path) : ArchiveStore.create(path));
+    return { store, commit: () => store.commit(), close: () => store.close() };
+  }
+  if (mode === 'read') {
+    return { store: await LayoutStore.open(path), commit: async () => {}, close: async () => {} };
+  }
+  let isUnfinished = (await stat(path).catch(() => undefined)) === undefined;
+  const store = await LayoutStore.create(path);
+  const commit = async () => {
+    isUnfinished = false;
+  };
+  const close = async () => {
+    if (isUnfinished) await rm(path, { recursive: true, force: true });
+  };
+  return { store, commit, close };
 }

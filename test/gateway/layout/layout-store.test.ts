@@ -216,6 +216,31 @@ describe('a layout folder', () => {
     expect((await store.listTags()).sort()).toEqual(tags);
   });
 
+  it('is removed again when it is new and not committed', async () => {
+    const ref = parseReference(`oci:${join(dir, 'new')}`);
+    const first = await openReference(ref, { mode: 'write' });
+    await putImage(first.store, 'v1');
+    await first.close();
+    expect(existsSync(join(dir, 'new'))).toBe(false);
+    const second = await openReference(ref, { mode: 'write' });
+    await putImage(second.store, 'v1');
+    await second.commit();
+    await second.close();
+    await (await openReference(ref, { mode: 'write' })).close();
+    expect(await (await LayoutStore.open(join(dir, 'new'))).listTags()).toEqual(['v1']);
+  });
+
+  it('takes a blob whose size is not known, and no other and no longer one', async () => {
+    const store = await LayoutStore.create(dir);
+    const body = () => once(Buffer.from('content'));
+    expect(await store.putBlobOfDigest(sha256('content'), body(), 7)).toBe(7);
+    const other = store.putBlobOfDigest(sha256('other'), body(), 7);
+    await expect(other).rejects.toMatchObject({ code: 'DIGEST_INVALID' });
+    const long = store.putBlobOfDigest(sha256('content'), body(), 6);
+    await expect(long).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
+    expect(await store.hasBlob(sha256('other'))).toBe(false);
+  });
+
   it('says so when a folder is no layout', async () => {
     await expect(LayoutStore.open(dir)).rejects.toMatchObject({ code: 'MANIFEST_UNKNOWN' });
   });
