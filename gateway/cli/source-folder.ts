@@ -7,7 +7,6 @@ import {
   readlinkSync,
   readSync,
 } from 'node:fs';
-import { join } from 'node:path';
 import type { SourceFile, SourceTree } from '../../shared/delta/piece.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 
@@ -19,7 +18,8 @@ const MAX_OPEN = 64;
 /**
  * An extracted image root as the source of a delta. Symbolic links are followed as if `root` were
  * `/`, so no path leads out of it, and only regular files are opened. Nothing else may change the
- * folder meanwhile; the rebuilt layers' digests would show it if something did.
+ * folder meanwhile; the rebuilt layers' digests would show it if something did. Paths carry one byte
+ * a character (Latin-1), as they come out of a delta: file names need not be UTF-8.
  */
 export function openSourceFolder(root: string): SourceTree {
   const open = new Map<string, number>();
@@ -71,8 +71,7 @@ function resolveInside(root: string, path: string): string {
       continue;
     }
     if (part.includes('\0')) throw mismatch(JSON.stringify(path), 'which is no path');
-    const at = join(root, ...done, part);
-    const link = readLink(at, path);
+    const link = readLink(inside(root, [...done, part].join('/')), path);
     if (link === undefined) {
       done.push(part);
       continue;
@@ -85,9 +84,14 @@ function resolveInside(root: string, path: string): string {
   return done.join('/');
 }
 
-function readLink(at: string, path: string): string | undefined {
+/** The place in the file system of a path inside `root`, byte for byte. */
+function inside(root: string, path: string): Buffer {
+  return Buffer.concat([Buffer.from(`${root}/`), Buffer.from(path, 'latin1')]);
+}
+
+function readLink(at: Buffer, path: string): string | undefined {
   try {
-    return lstatSync(at).isSymbolicLink() ? readlinkSync(at) : undefined;
+    return lstatSync(at).isSymbolicLink() ? readlinkSync(at, 'latin1') : undefined;
   } catch (cause) {
     throw mismatch(path, 'which is not in the source tree', cause);
   }
@@ -97,7 +101,7 @@ function openFile(root: string, real: string): number {
   let fd: number;
   try {
     const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
-    fd = openSync(join(root, real), flags);
+    fd = openSync(inside(root, real), flags);
   } catch (cause) {
     throw mismatch(real, 'which cannot be opened', cause);
   }

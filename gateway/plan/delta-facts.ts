@@ -4,7 +4,8 @@ import { type Manifest, parseManifest } from '../../shared/oci/manifest.ts';
 import { DELTA_ARTIFACT, isIndexType, layerCompression } from '../../shared/oci/media-types.ts';
 import type { DeltaFacts } from '../store/facts.ts';
 
-const PREFIX = 'io.github.containers.delta.';
+/** Start of the names of a delta's annotations. */
+export const DELTA_ANNOTATION = 'io.github.containers.delta.';
 
 /**
  * What a referrer is, when it is a delta whose annotations make sense; otherwise undefined. Its
@@ -14,7 +15,7 @@ export function deltaFacts(stored: StoredManifest): DeltaFacts | undefined {
   if (isIndexType(stored.mediaType)) return undefined;
   const manifest = tryParse(stored.bytes);
   if (manifest?.artifactType !== DELTA_ARTIFACT) return undefined;
-  const note = (name: string) => manifest.annotations?.[`${PREFIX}${name}`] ?? '';
+  const note = (name: string) => manifest.annotations?.[`${DELTA_ANNOTATION}${name}`] ?? '';
   const target = manifest.subject?.digest ?? note('target');
   const sourceConfig = note('source-config');
   if (!isDigest(target) || !isDigest(sourceConfig)) return undefined;
@@ -44,8 +45,8 @@ type Part = DeltaFacts['parts'][number] & { readonly mediaType: string };
 function deltaParts(manifest: Manifest): Part[] {
   const parts: Part[] = [];
   for (const { annotations, mediaType, size } of manifest.layers) {
-    if (annotations?.[`${PREFIX}content`] !== 'image-layer') continue;
-    const to = annotations[`${PREFIX}to`] ?? '';
+    if (annotations?.[`${DELTA_ANNOTATION}content`] !== 'image-layer') continue;
+    const to = annotations[`${DELTA_ANNOTATION}to`] ?? '';
     if (!isDigest(to)) continue;
     const kind = layerCompression(mediaType) === undefined ? 'delta' : 'full';
     parts.push({ to: to as Digest, kind, bytes: size, mediaType });

@@ -37,6 +37,16 @@ it('opens files, also through links, which stay inside the tree', () => {
   }
 });
 
+it('opens files whose names are not ASCII, through links that are not either', () => {
+  const byte = (name: string) => Buffer.from(join(dir, 'root', name), 'latin1');
+  writeFileSync(byte('\xff\xfe'), 'content');
+  symlinkSync(Buffer.from('\xff\xfe', 'latin1'), byte('\xe9'));
+  writeFileSync(join(dir, 'root', 'käse'), 'content');
+  for (const path of ['\xff\xfe', '\xe9', Buffer.from('käse').toString('latin1')]) {
+    expect(text(tree.open(path))).toBe('content');
+  }
+});
+
 it('reads from an offset and nothing past the end', () => {
   const file = tree.open('usr/lib/file');
   const buffer = Buffer.alloc(10);

@@ -1,0 +1,142 @@
+import * as v from 'valibot';
+import type { Command, CommandContext } from '../../shared/cli/command.ts';
+import { formatBytes, formatTable } from '../../shared/cli/format.ts';
+import { type Digest, digestHex } from '../../shared/digest.ts';
+import { SnapgateError } from '../../shared/errors.ts';
+import type { ContentReader } from '../../shared/oci/content.ts';
+import { parseManifest } from '../../shared/oci/manifest.ts';
+import { isIndexType, SIGSTORE_BUNDLE } from '../../shared/oci/media-types.ts';
+import type { PlanLayer } from '../../shared/plan.ts';
+import { type ReadDelta, readDelta } from '../plan/read-delta.ts';
+import { readSmallBlob } from '../plan/read-image.ts';
+import { fullBytes } from '../plan/ways.ts';
+import { openText, REGISTRY_OPTIONS } from './delta-options.ts';
+
+/** Largest signature bundle read, in bytes. */
+const MAX_BUNDLE_BYTES = 1024 * 1024;
+/** Most signatures shown. */
+const MAX_SIGNATURES = 64;
+
+/** A signature that was found; nothing here says that it is good. */
+type FoundSignature = {
+  readonly form: 'bundle' | 'legacy';
+  /** Base64 of the sha256 of the public key. */
+  readonly keyHint?: string;
+  /** The statement that was signed. */
+  readonly statement?: unknown;
+};
+
+/** What `delta inspect --json` prints. Sizes are bytes. */
+type InspectResult = {
+  readonly artifact: string;
+  readonly format?: string | undefined;
+  readonly source: { readonly config: string; readonly manifest?: string | undefined };
+  readonly target: {
+    readonly config: string;
+    readonly manifest: string;
+    readonly platform: string;
+  };
+  readonly layers: readonly PlanLayer[];
+  readonly deltaBytes: number;
+  readonly fullBytes: number;
+  readonly signatures: readonly FoundSignature[];
+};
+
+export const deltaInspectCommand: Command<InspectResult> = {
+  name: 'delta inspect',
+  summary: 'Show what a delta holds. Signatures are listed, not verified.',
+  arguments: 'REF',
+  options: { ...REGISTRY_OPTIONS },
+  run,
+  print,
+};
+
+async function run(context: CommandContext): Promise<InspectResult> {
+  const [text, ...rest] = context.positionals;
+  if (text === undefined || rest.length > 0) {
+    throw new SnapgateError('USAGE', 'name one delta', {
+      hint: 'For example: snapgate delta inspect oci:delta',
+    });
+  }
+  const opened = await openText(context, text);
+  try {
+    const delta = await readDelta(opened.store, opened.tagOrDigest, context.signal);
+    const { facts, target } = delta;
+    const { config, manifest, platform } = target.facts;
+    return {
+      artifact: facts.artifact,
+      format: facts.format,
+      source: { config: facts.sourceConfig, manifest: facts.sourceManifest },
+      target: { config, manifest, platform },
+      layers: layersOf(delta),
+      deltaBytes: facts.bytes,
+      fullBytes: fullBytes(target.facts),
+      signatures: await findSignatures(opened.store, facts.artifact),
+    };
+  } finally {
+    await opened.close();
+  }
+}
+
+function layersOf({ facts, target }: ReadDelta): PlanLayer[] {
+  const parts = new Map(facts.parts.map((part) => [part.to, part]));
+  return target.facts.layers.map(({ diffId, digest }) => {
+    const part = parts.get(digest);
+    if (part === undefined) return { diffId, kind: 'reused', bytes: 0 };
+    return { diffId, kind: part.kind, bytes: part.bytes };
+  });
+}
+
+async function findSignatures(store: ContentReader, subject: Digest): Promise<FoundSignature[]> {
+  const found: FoundSignature[] = [];
+  for (const { digest } of (await store.listReferrers(subject)).slice(0, MAX_SIGNATURES)) {
+    const stored = await store.getManifest(digest);
+    if (isIndexType(stored.mediaType)) continue;
+    const [layer] = parseManifest(stored.bytes).layers;
+    if (layer?.mediaType !== SIGSTORE_BUNDLE) continue;
+    found.push(describeBundle(await readSmallBlob(store, layer, MAX_BUNDLE_BYTES)));
+  }
+  const legacy = await store.getManifest(`sha256-${digestHex(subject)}.sig`).catch(() => undefined);
+  if (legacy === undefined) return found;
+  const count = Math.min(MAX_SIGNATURES, parseManifest(legacy.bytes).layers.length);
+  return [...found, ...Array.from({ length: count }, () => ({ form: 'legacy' as const }))];
+}
+
+const bundleSchema = v.object({
+  verificationMaterial: v.optional(
+    v.object({ publicKey: v.optional(v.object({ hint: v.optional(v.string()) })) }),
+  ),
+  dsseEnvelope: v.optional(v.object({ payload: v.string() })),
+});
+
+function describeBundle(bytes: Uint8Array): FoundSignature {
+  try {
+    const bundle = v.parse(bundleSchema, JSON.parse(new TextDecoder().decode(bytes)));
+    const keyHint = bundle.verificationMaterial?.publicKey?.hint;
+    const payload = Buffer.from(bundle.dsseEnvelope?.payload ?? '', 'base64').toString('utf8');
+    return {
+      form: 'bundle',
+      ...(keyHint === undefined ? {} : { keyHint }),
+      ...(payload === '' ? {} : { statement: JSON.parse(payload) }),
+    };
+  } catch {
+    return { form: 'bundle' };
+  }
+}
+
+function print(result: InspectResult, { out }: CommandContext['io']): void {
+  const { source, target } = result;
+  out.write(`delta   ${result.artifact}\n`);
+  out.write(`format  ${result.format ?? 'no layer deltas'}\n`);
+  out.write(`source  ${source.manifest ?? '(manifest not named)'} config ${source.config}\n`);
+  out.write(`target  ${target.manifest} config ${target.config} ${target.platform}\n\n`);
+  const rows = result.layers.map((l) => [l.diffId.slice(7, 19), l.kind, formatBytes(l.bytes)]);
+  out.write(formatTable(['layer', 'kind', 'bytes'], rows));
+  const share = ((100 * result.deltaBytes) / result.fullBytes).toFixed(1);
+  const sizes = `${formatBytes(result.deltaBytes)} of ${formatBytes(result.fullBytes)}`;
+  out.write(`\n${sizes} for the whole image (${share}%)\n`);
+  if (result.signatures.length === 0) out.write('not signed\n');
+  for (const { form, keyHint } of result.signatures) {
+    out.write(`signature (${form})${keyHint === undefined ? '' : ` by key ${keyHint}`}\n`);
+  }
+}
