@@ -1,18 +1,47 @@
+import { packTarDiff, type TarDiffWriter } from '../../shared/delta/tar-diff-writer.ts';
 import type { ContentWriter, StoredManifest } from '../../shared/oci/content.ts';
-import { DELTA_ARTIFACT, OCI_EMPTY, OCI_MANIFEST, TAR_DIFF } from '../../shared/oci/media-types.ts';
-import { putBytes, storedManifest, type TinyImage } from './tiny-image.ts';
+import {
+  DELTA_ARTIFACT,
+  OCI_CONFIG,
+  OCI_EMPTY,
+  OCI_MANIFEST,
+  TAR_DIFF,
+} from '../../shared/oci/media-types.ts';
+import { collectBytes, putBytes, storedManifest, type TinyImage } from './tiny-image.ts';
 
 const PREFIX = 'io.github.containers.delta.';
 
 /**
- * Writes a delta artifact whose layer deltas are nothing but `filler`: enough for all that looks at
- * its manifest alone.
+ * A layer delta in the tar-diff format that copies one file of the source tree, and carries the rest
+ * as it is.
+ */
+export async function tarDiffCopying(
+  tar: Uint8Array,
+  path: string,
+  content: Uint8Array,
+): Promise<Buffer> {
+  const at = Buffer.from(tar).indexOf(content);
+  const fill = async (writer: TarDiffWriter) => {
+    await writer.data(at < 0 ? tar : tar.subarray(0, at));
+    if (at < 0) return;
+    await writer.open(path);
+    await writer.copy(0, content.length);
+    await writer.data(tar.subarray(at + content.length));
+  };
+  return collectBytes(packTarDiff(fill, { level: 3, windowLog: 20 }));
+}
+
+/**
+ * Writes a delta artifact. By default its layer deltas are nothing but filler: enough for all that
+ * looks at its manifest alone.
  */
 export async function putTinyDelta(
   store: ContentWriter,
   source: TinyImage,
   target: TinyImage,
-  filler = 'delta',
+  layerDelta: (layer: TinyImage['layers'][number]) => Promise<string | Uint8Array> = async (
+    layer,
+  ) => `delta ${layer.digest}`,
 ): Promise<StoredManifest> {
   const config = await putBytes(store, OCI_EMPTY, '{}');
   const { digest, bytes } = target.stored;
@@ -22,12 +51,16 @@ export async function putTinyDelta(
   for (const layer of target.layers) {
     if (held.has(layer.diffId)) continue;
     const annotations = { ...content('image-layer'), [`${PREFIX}to`]: layer.digest };
-    deltas.push({ ...(await putBytes(store, TAR_DIFF, `${filler} ${layer.digest}`)), annotations });
+    deltas.push({ ...(await putBytes(store, TAR_DIFF, await layerDelta(layer))), annotations });
   }
   const manifest = storedManifest({
     ...{ schemaVersion: 2, mediaType: OCI_MANIFEST, artifactType: DELTA_ARTIFACT, config },
     layers: [
       { ...(await putBytes(store, OCI_MANIFEST, bytes)), annotations: content('image-manifest') },
+      {
+        ...(await putBytes(store, OCI_CONFIG, target.configBytes)),
+        annotations: content('image-config'),
+      },
       ...deltas,
     ],
     subject: { mediaType: OCI_MANIFEST, digest, size: bytes.byteLength },

@@ -93,13 +93,15 @@ describe('a plan', () => {
     });
     expect(answer.ways[0]?.layers?.map((l) => l.kind)).toEqual(['reused', 'delta']);
     const part = answer.ways[0]?.layers?.[1]?.bytes ?? 0;
-    expect(answer.ways[0]?.bytes).toBe(delta.bytes.length + target.stored.bytes.length + part);
+    expect(answer.ways[0]?.bytes).toBe(
+      delta.bytes.length + target.stored.bytes.length + target.configBytes.length + part,
+    );
   });
 
   it('puts the full pull before a delta that is larger', async () => {
     const source = await putTinyImage(store, [{ n: 'n' }], { tag: 'v1' });
     const target = await putTinyImage(store, [{ n: 'm' }], { tag: 'v2' });
-    await putTinyDelta(store, source, target, 'x'.repeat(2000));
+    await putTinyDelta(store, source, target, async () => 'x'.repeat(2000));
     const answer = await plan({ target: 'v2', have: [source.config] });
     expect(answer.ways.map((w) => w.method)).toEqual(['full', 'delta']);
   });
