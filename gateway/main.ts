@@ -1,0 +1,20 @@
+#!/usr/bin/env node
+import { type Program, runProgram } from '../shared/cli/command.ts';
+import { deltaApplyCommand } from './cli/delta-apply.ts';
+import { deltaInspectCommand } from './cli/delta-inspect.ts';
+
+const program: Program = {
+  name: 'snapgate',
+  version: '0.1.0',
+  summary: 'gateway that sends signed deltas of operating system images',
+  commands: [deltaApplyCommand, deltaInspectCommand],
+};
+
+const abort = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => abort.abort());
+process.exitCode = await runProgram(
+  program,
+  process.argv.slice(2),
+  { out: process.stdout, err: process.stderr },
+  abort.signal,
+);
