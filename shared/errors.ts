@@ -46,6 +46,7 @@ export const ERROR_CODES = {
   STORAGE_INVALID: { http: 500, exit: 6, meaning: 'Podman storage is not as expected' },
   NOT_BTRFS: { http: 500, exit: 6, meaning: 'not a btrfs file system' },
   COMMAND_FAILED: { http: 500, exit: 6, meaning: 'a program that was run failed' },
+  BOOT_INVALID: { http: 500, exit: 6, meaning: 'what is needed to boot is missing or damaged' },
   ALREADY_RUNNING: { http: 409, exit: 7, meaning: 'another update is running' },
   NOTHING_TO_DO: { http: 409, exit: 2, meaning: 'there is nothing to act on' },
   CANCELLED: { http: 499, exit: 1, meaning: 'cancelled' },
