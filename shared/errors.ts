@@ -4,7 +4,8 @@
  * those of the OCI distribution specification 1.1, section "Error Codes"; the others are our own.
  *
  * Exit statuses: 1 internal, 2 usage or configuration, 3 refused by policy or signature, 4 content
- * that is not what it claims to be, 5 network or registry, 6 storage or file system, 7 busy.
+ * that is not what it claims to be, 5 network or registry, 6 storage or file system, 7 busy or
+ * not now.
  */
 export const ERROR_CODES = {
   BLOB_UNKNOWN: { http: 404, exit: 5, meaning: 'blob unknown to the registry' },
@@ -47,6 +48,8 @@ export const ERROR_CODES = {
   NOT_BTRFS: { http: 500, exit: 6, meaning: 'not a btrfs file system' },
   COMMAND_FAILED: { http: 500, exit: 6, meaning: 'a program that was run failed' },
   BOOT_INVALID: { http: 500, exit: 6, meaning: 'what is needed to boot is missing or damaged' },
+  BUDGET_SPENT: { http: 429, exit: 7, meaning: 'the bytes allowed for today are used up' },
+  OUTSIDE_WINDOW: { http: 409, exit: 7, meaning: 'not allowed at this time of the day' },
   ALREADY_RUNNING: { http: 409, exit: 7, meaning: 'another update is running' },
   NOTHING_TO_DO: { http: 409, exit: 2, meaning: 'there is nothing to act on' },
   CANCELLED: { http: 499, exit: 1, meaning: 'cancelled' },
