@@ -6,9 +6,9 @@ import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentReader } from '../../shared/oci/content.ts';
 import { parseManifest } from '../../shared/oci/manifest.ts';
 import { isIndexType, SIGSTORE_BUNDLE } from '../../shared/oci/media-types.ts';
+import { readSmallBlob } from '../../shared/oci/read-small-blob.ts';
 import type { PlanLayer } from '../../shared/plan.ts';
 import { type ReadDelta, readDelta } from '../plan/read-delta.ts';
-import { readSmallBlob } from '../plan/read-image.ts';
 import { fullBytes } from '../plan/ways.ts';
 import { openText, REGISTRY_OPTIONS } from './delta-options.ts';
 

@@ -7,9 +7,10 @@ import {
   type Manifest,
   parseManifest,
 } from '../../shared/oci/manifest.ts';
+import { readSmallBlob } from '../../shared/oci/read-small-blob.ts';
 import type { DeltaFacts } from '../store/facts.ts';
 import { DELTA_ANNOTATION, deltaFacts } from './delta-facts.ts';
-import { type ReadImage, readImageOf, readSmallBlob } from './read-image.ts';
+import { type ReadImage, readImageOf } from './read-image.ts';
 
 /** A delta artifact, read and checked as far as its manifests go. */
 export type ReadDelta = {

@@ -2,7 +2,6 @@ import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentReader, StoredManifest } from '../../shared/oci/content.ts';
 import {
-  type Descriptor,
   type ImageConfig,
   MAX_CONFIG_BYTES,
   type Manifest,
@@ -14,6 +13,7 @@ import {
   selectPlatform,
 } from '../../shared/oci/manifest.ts';
 import { isIndexType, layerCompression } from '../../shared/oci/media-types.ts';
+import { readSmallBlob } from '../../shared/oci/read-small-blob.ts';
 import type { ImageFacts } from '../store/facts.ts';
 
 /** An image of one platform, read and checked. */
@@ -118,22 +118,4 @@ function imageFacts(
       size,
     })),
   };
-}
-
-/** Reads a whole blob of at most `limit` bytes. Throws LIMIT_EXCEEDED before reading a larger one. */
-export async function readSmallBlob(
-  reader: ContentReader,
-  blob: Pick<Descriptor, 'digest' | 'size'>,
-  limit: number,
-  signal?: AbortSignal,
-): Promise<Uint8Array> {
-  if (blob.size > limit) {
-    throw new SnapgateError('LIMIT_EXCEEDED', `blob ${blob.digest} is larger than ${limit} bytes`, {
-      where: reader.name,
-    });
-  }
-  const chunks: Uint8Array[] = [];
-  const options = signal === undefined ? {} : { signal };
-  for await (const chunk of reader.openBlob(blob, options)) chunks.push(chunk);
-  return Buffer.concat(chunks);
 }
