@@ -75,9 +75,17 @@ export function programHelp(program: Program): string {
   ].join('\n');
 }
 
+/** All options that a command takes: its own, the program's and those of every command. */
+export function commandOptions(
+  program: Program,
+  command: Command,
+): Readonly<Record<string, OptionSpec>> {
+  return { ...command.options, ...program.options, ...COMMON };
+}
+
 /** Text of `PROGRAM COMMAND --help`. */
 export function commandHelp(program: Program, command: Command): string {
-  const options = { ...command.options, ...program.options, ...COMMON };
+  const options = commandOptions(program, command);
   const left = Object.entries(options).map(([name, spec]) =>
     spec.type === 'boolean' ? `--${name}` : `--${name} ${spec.value ?? 'VALUE'}`,
   );
@@ -99,7 +107,7 @@ function findCommand(program: Program, argv: readonly string[]): [Command, strin
 }
 
 function parse(program: Program, command: Command, args: string[]) {
-  const specs = { ...command.options, ...program.options, ...COMMON };
+  const specs = commandOptions(program, command);
   const options = Object.fromEntries(
     Object.entries(specs).map(([name, { type, multiple }]) => [
       name,
