@@ -1,0 +1,136 @@
+/** Shortest run that is looked up, in bytes: shorter ones cost more to name than they save. */
+export const MIN_MATCH = 16;
+
+const MULTIPLIER = 0x2c1b3c6d | 1;
+const SPREAD = 0x9e3779b1 | 0;
+const MAX_CHAIN = 16;
+
+/** `b * MULTIPLIER ** 16`, to take the oldest byte out of a rolling hash. */
+const LEAVING = leavingTable();
+
+function leavingTable(): Int32Array {
+  let power = 1;
+  for (let i = 0; i < MIN_MATCH; i += 1) power = Math.imul(power, MULTIPLIER);
+  return Int32Array.from({ length: 256 }, (_, byte) => Math.imul(byte, power));
+}
+
+/** Hash of the MIN_MATCH bytes from `at`. */
+export function hashAt(bytes: Uint8Array, at: number): number {
+  let hash = 0;
+  for (let i = 0; i < MIN_MATCH; i += 1) {
+    hash = (Math.imul(hash, MULTIPLIER) + (bytes[at + i] as number)) | 0;
+  }
+  return hash;
+}
+
+/** The hash one byte further on, from the hash of the MIN_MATCH bytes at `at`. */
+export function rollHash(hash: number, bytes: Uint8Array, at: number): number {
+  const incoming = bytes[at + MIN_MATCH] as number;
+  const leaving = LEAVING[bytes[at] as number] as number;
+  return (Math.imul(hash, MULTIPLIER) + incoming - leaving) | 0;
+}
+
+/** How many bytes from `a` and `b` on are equal. */
+export function equalRun(old: Uint8Array, a: number, fresh: Uint8Array, b: number): number {
+  const end = Math.min(old.length - a, fresh.length - b);
+  let i = 0;
+  while (i < end && old[a + i] === fresh[b + i]) i += 1;
+  return i;
+}
+
+/** Memory that indexing takes besides the bytes themselves, in bytes. */
+export function indexBytes(length: number): number {
+  const entries = Math.ceil(length / stepFor(length));
+  return 4 * entries + 2 ** tableBits(entries) * 5;
+}
+
+/** Every how many bytes the old side is indexed: large files coarsely. */
+function stepFor(length: number): number {
+  if (length < 4 * 1024 * 1024) return 2;
+  return length < 24 * 1024 * 1024 ? 4 : 8;
+}
+
+function tableBits(entries: number): number {
+  return Math.max(8, Math.min(26, Math.ceil(Math.log2(entries + 1))));
+}
+
+/** Finds where runs of MIN_MATCH bytes and more stand in a buffer. */
+export class MatchIndex {
+  readonly #old: Uint8Array;
+  readonly #step: number;
+  readonly #shift: number;
+  /** By bucket: number of the newest entry plus one; entry i stands at i * step. */
+  readonly #heads: Int32Array;
+  readonly #previous: Int32Array;
+  /** One bit for each hash that occurs (others may share it): most misses end here. */
+  readonly #seen: Uint8Array;
+  /** Where the run that {@link find} found starts. */
+  position = 0;
+
+  constructor(old: Uint8Array) {
+    const step = stepFor(old.length);
+    const entries = Math.ceil(old.length / step);
+    const bits = tableBits(entries);
+    this.#old = old;
+    this.#step = step;
+    this.#shift = 32 - bits;
+    this.#heads = new Int32Array(2 ** bits);
+    this.#previous = new Int32Array(entries);
+    this.#seen = new Uint8Array(2 ** bits);
+    this.#fill();
+  }
+
+  #fill(): void {
+    const old = this.#old;
+    const step = this.#step;
+    const last = old.length - MIN_MATCH;
+    if (last < 0) return;
+    let hash = hashAt(old, 0);
+    let before = hash + 1;
+    let due = 0;
+    for (let at = 0; ; at += 1) {
+      if (at === due) {
+        due += step;
+        // Long runs of one value would fill a chain with places that are all alike.
+        if (hash !== before) this.#insert(hash, at / step);
+        before = hash;
+      }
+      if (at >= last) return;
+      hash = rollHash(hash, old, at);
+    }
+  }
+
+  #insert(hash: number, entry: number): void {
+    const mixed = Math.imul(hash, SPREAD);
+    const bucket = mixed >>> this.#shift;
+    this.#previous[entry] = this.#heads[bucket] as number;
+    this.#heads[bucket] = entry + 1;
+    const bit = bucket ^ (hash & 0xff);
+    this.#seen[bit] = (this.#seen[bit] as number) | (1 << (mixed & 7));
+  }
+
+  /**
+   * The length of the longest of the runs looked at that equal `fresh` from `at`, 0 when it is
+   * shorter than MIN_MATCH; its place is then in `position`. `hash` is that of `fresh` at `at`.
+   */
+  find(fresh: Uint8Array, at: number, hash: number): number {
+    const mixed = Math.imul(hash, SPREAD);
+    const bucket = mixed >>> this.#shift;
+    if (((this.#seen[bucket ^ (hash & 0xff)] as number) & (1 << (mixed & 7))) === 0) return 0;
+    const old = this.#old;
+    let best = MIN_MATCH - 1;
+    let entry = this.#heads[bucket] as number;
+    for (let depth = 0; entry !== 0 && depth < MAX_CHAIN; depth += 1) {
+      const from = (entry - 1) * this.#step;
+      if (old[from + best] === fresh[at + best] && old[from] === fresh[at]) {
+        const length = equalRun(old, from, fresh, at);
+        if (length > best) {
+          best = length;
+          this.position = from;
+        }
+      }
+      entry = this.#previous[entry - 1] as number;
+    }
+    return best < MIN_MATCH ? 0 : best;
+  }
+}
