@@ -1,0 +1,136 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const FIRMWARE = '/usr/share/OVMF/OVMF_CODE_4M.fd';
+const FIRMWARE_VARIABLES = '/usr/share/OVMF/OVMF_VARS_4M.fd';
+
+/** Why no virtual machine can run here; undefined when one can. */
+export function vmMissing(): string | undefined {
+  if (process.arch !== 'x64') return 'the virtual machine is x86-64';
+  if (!existsSync(FIRMWARE)) return 'ovmf is not installed';
+  if (!existsSync('/usr/bin/qemu-system-x86_64')) return 'qemu-system-x86 is not installed';
+  return undefined;
+}
+
+/** What a command printed in the machine, and how it ended. */
+export type VmResult = { readonly status: number; readonly output: string };
+
+/**
+ * A virtual machine under software emulation that boots a disk image by UEFI. Its first serial line
+ * carries a root shell. From inside, 10.0.2.2 is this machine's loopback.
+ */
+export class VirtualMachine {
+  /** Everything that the serial line said. */
+  log = '';
+  readonly #process: ChildProcess;
+  readonly #serial: Promise<Socket>;
+  readonly #folder: string;
+  readonly #ended: Promise<void>;
+  #changed: () => void = () => {};
+
+  private constructor(process: ChildProcess, serial: Promise<Socket>, folder: string) {
+    this.#process = process;
+    this.#serial = serial;
+    this.#folder = folder;
+    this.#ended = new Promise((resolve) => process.once('exit', () => resolve()));
+  }
+
+  /** Starts a machine from a disk image (raw), which it changes. */
+  static async start(disk: string, options: { memoryMiB?: number } = {}): Promise<VirtualMachine> {
+    const folder = await mkdtemp(join(tmpdir(), 'vm-'));
+    const variables = join(folder, 'vars.fd');
+    await copyFile(FIRMWARE_VARIABLES, variables);
+    const socket = join(folder, 'serial');
+    const server = createServer();
+    const connected = new Promise<Socket>((resolve) => server.once('connection', resolve));
+    await new Promise<void>((resolve) => server.listen(socket, resolve));
+    const child = spawn(
+      'qemu-system-x86_64',
+      [
+        ...['-machine', 'q35', '-accel', 'tcg,thread=multi', '-smp', '2', '-cpu', 'max'],
+        ...['-m', String(options.memoryMiB ?? 1024), '-display', 'none', '-nodefaults'],
+        ...['-drive', `if=pflash,format=raw,readonly=on,file=${FIRMWARE}`],
+        ...['-drive', `if=pflash,format=raw,file=${variables}`],
+        ...['-drive', `file=${disk},format=raw,if=virtio,cache=unsafe`],
+        ...['-netdev', 'user,id=n', '-device', 'virtio-net-pci,netdev=n,romfile='],
+        ...['-device', 'virtio-rng-pci'],
+        ...['-chardev', `socket,id=s,path=${socket}`, '-serial', 'chardev:s'],
+      ],
+      { stdio: ['ignore', 'ignore', 'inherit'] },
+    );
+    const machine = new VirtualMachine(child, connected, folder);
+    const serial = await connected;
+    server.close();
+    serial.on('data', (chunk: Buffer) => {
+      machine.log += chunk.toString('latin1');
+      machine.#changed();
+    });
+    serial.on('error', () => {});
+    return machine;
+  }
+
+  /** Waits until the serial line says `pattern` after position `from` of the log; gives where it ended. */
+  async waitFor(pattern: RegExp, seconds: number, from = 0): Promise<number> {
+    const deadline = Date.now() + seconds * 1000;
+    for (;;) {
+      const match = pattern.exec(this.log.slice(from));
+      if (match !== null) return from + match.index + match[0].length;
+      const left = deadline - Date.now();
+      const isOver = this.#process.exitCode !== null || this.#process.signalCode !== null;
+      if (left <= 0 || isOver) {
+        const why = isOver ? 'the machine ended' : `not within ${seconds} s`;
+        throw new Error(`${pattern}: ${why}; the serial line ends:\n${this.log.slice(-3000)}`);
+      }
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, Math.min(left, 1000));
+        this.#changed = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+  }
+
+  /** Waits for the root shell of a boot that began at position `from` of the log. */
+  async waitForShell(seconds = 240, from = 0): Promise<void> {
+    await this.waitFor(/vm-shell-ready/, seconds, from);
+    const serial = await this.#serial;
+    serial.write('stty -echo; PS1=; PS2=\n');
+    await this.run('true', 60);
+  }
+
+  /** Runs a shell command in the machine's root shell. */
+  async run(command: string, seconds = 120): Promise<VmResult> {
+    const mark = randomBytes(6).toString('hex');
+    const from = this.log.length;
+    const serial = await this.#serial;
+    serial.write(`{ ${command}\n} 2>&1; echo "${mark.slice(0, 6)}""${mark.slice(6)} $?"\n`);
+    const end = await this.waitFor(new RegExp(`${mark} (\\d+)\\r?\\n`), seconds, from);
+    const text = this.log.slice(from, end).replaceAll('\r', '');
+    const at = text.lastIndexOf(mark);
+    const status = Number(/\d+/.exec(text.slice(at + mark.length))?.[0]);
+    return { status, output: text.slice(0, at).trim() };
+  }
+
+  /** Cuts the power. */
+  async kill(): Promise<void> {
+    this.#process.kill('SIGKILL');
+    await this.#ended;
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  /** Shuts down in order, and cuts the power if that takes too long. */
+  async stop(seconds = 60): Promise<void> {
+    const serial = await this.#serial;
+    serial.write('systemctl poweroff\n');
+    const timer = setTimeout(() => this.#process.kill('SIGKILL'), seconds * 1000);
+    await this.#ended;
+    clearTimeout(timer);
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}
