@@ -1,9 +1,6 @@
-import { createHash } from 'node:crypto';
-import { Readable } from 'node:stream';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
 import type { Piece, SourceTree } from '../../shared/delta/piece.ts';
 import { applyTarDiff } from '../../shared/delta/tar-diff.ts';
-import { type Digest, digestFromHex, sha256 } from '../../shared/digest.ts';
+import { type Digest, sha256 } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentReader, StoredManifest } from '../../shared/oci/content.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
@@ -14,6 +11,7 @@ import {
   OCI_LAYER_TAR,
   TAR_DIFF,
 } from '../../shared/oci/media-types.ts';
+import { unpackLayer } from '../../shared/oci/unpack-layer.ts';
 import type { PlanLayer } from '../../shared/plan.ts';
 import type { LayoutStore } from '../layout/layout-store.ts';
 import type { ReadDelta } from '../plan/read-delta.ts';
@@ -192,37 +190,5 @@ async function* gather(pieces: AsyncIterable<Piece>): AsyncGenerator<Uint8Array>
 
 /** Unpacks a stored layer to see whether it is the one its place asks for. Throws DIFF_ID_MISMATCH. */
 async function checkDiffId(store: LayoutStore, blob: Descriptor, diffId: Digest): Promise<void> {
-  const hash = createHash('sha256');
-  let size = 0;
-  for await (const chunk of unpack(store.openBlob(blob), blob)) {
-    size += chunk.byteLength;
-    if (size > MAX_LAYER_BYTES) {
-      throw new SnapgateError('LIMIT_EXCEEDED', `layer ${blob.digest} unpacks to too much`);
-    }
-    hash.update(chunk);
-  }
-  if (digestFromHex(hash.digest('hex')) === diffId) return;
-  throw new SnapgateError('DIFF_ID_MISMATCH', `layer ${blob.digest} is not ${diffId}`, {
-    where: store.name,
-  });
-}
-
-async function* unpack(
-  body: AsyncIterable<Uint8Array>,
-  blob: Descriptor,
-): AsyncGenerator<Uint8Array> {
-  const packed = Readable.from(body, { objectMode: false });
-  const kind = layerCompression(blob.mediaType);
-  if (kind === 'none') {
-    yield* packed;
-    return;
-  }
-  const unpacker = kind === 'zstd' ? createZstdDecompress() : createGunzip();
-  packed.on('error', (error) => unpacker.destroy(error));
-  try {
-    yield* packed.pipe(unpacker) as AsyncIterable<Uint8Array>;
-  } catch (cause) {
-    if (cause instanceof SnapgateError) throw cause;
-    throw new SnapgateError('TAR_INVALID', `layer ${blob.digest} cannot be unpacked`, { cause });
-  }
+  for await (const _ of unpackLayer(store.openBlob(blob), blob, diffId));
 }

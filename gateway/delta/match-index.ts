@@ -1,7 +1,7 @@
 /** Shortest run that is looked up, in bytes: shorter ones cost more to name than they save. */
 export const MIN_MATCH = 16;
 
-const MULTIPLIER = 0x2c1b3c6d | 1;
+const MULTIPLIER = 0x2c1b3c6d;
 const SPREAD = 0x9e3779b1 | 0;
 const MAX_CHAIN = 16;
 
