@@ -2,12 +2,13 @@
 import { type Program, runProgram } from '../shared/cli/command.ts';
 import { deltaApplyCommand } from './cli/delta-apply.ts';
 import { deltaInspectCommand } from './cli/delta-inspect.ts';
+import { serveCommand } from './cli/serve.ts';
 
 const program: Program = {
   name: 'snapgate',
   version: '0.1.0',
   summary: 'gateway that sends signed deltas of operating system images',
-  commands: [deltaApplyCommand, deltaInspectCommand],
+  commands: [serveCommand, deltaApplyCommand, deltaInspectCommand],
 };
 
 const abort = new AbortController();

@@ -31,6 +31,8 @@ export type JobObserver = {
 export type DeltaJobsOptions = {
   readonly make: MakeDelta;
   readonly catalogue: Catalogue;
+  /** Throws for a delta that is not to be made here at all. */
+  readonly accept?: (request: Pick<DeltaKey, 'repository'>) => void;
   /** Most deltas made at once. */
   readonly concurrency: number;
   /** Most jobs that wait; one more is refused with TOOMANYREQUESTS. */
@@ -74,6 +76,8 @@ export class DeltaJobs {
   state(key: DeltaKey): DeltaState {
     const id = jobId(key);
     if (this.#active.has(id)) return { state: 'computing' };
+    const unwanted = this.#unwanted(key);
+    if (unwanted !== undefined) return { state: 'refused', reason: failureText(unwanted) };
     const failed = this.#rememberedFailure(id);
     if (failed?.error === undefined) return { state: 'absent' };
     return { state: 'refused', reason: `${failed.error.code}: ${failed.error.message}` };
@@ -84,6 +88,8 @@ export class DeltaJobs {
    * that is still remembered, or starts a job. Throws TOOMANYREQUESTS when the queue is full.
    */
   submit(request: DeltaJobRequest): DeltaJob {
+    const unwanted = this.#unwanted(request);
+    if (unwanted !== undefined) throw unwanted;
     const id = jobId(request);
     const running = this.#active.get(id);
     if (running !== undefined) return describeActive(running);
@@ -138,6 +144,15 @@ export class DeltaJobs {
 
   #runningCount(): number {
     return this.#active.size - this.#waiting.length;
+  }
+
+  #unwanted(key: DeltaKey): SnapgateError | undefined {
+    try {
+      this.#options.accept?.(key);
+      return undefined;
+    } catch (thrown) {
+      return toSnapgateError(thrown);
+    }
   }
 
   #rememberedFailure(id: string): JobRecord | undefined {

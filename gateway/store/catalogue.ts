@@ -53,6 +53,12 @@ export class Catalogue {
     this.#db.close();
   }
 
+  /** Shows that the database can be written. Throws what SQLite says when it cannot. */
+  probe(): void {
+    this.#run("INSERT OR REPLACE INTO job VALUES ('probe', 0, '{}')");
+    this.removeJob('probe');
+  }
+
   /** Remembers which config a manifest has; cheap, learned from the manifest alone. */
   addManifest(repository: string, digest: Digest, config: Digest): void {
     this.#run(

@@ -11,6 +11,8 @@ export type TransportOptions = {
   readonly stallTimeoutMs?: number;
   /** False accepts any TLS certificate. */
   readonly verifyTls?: boolean;
+  /** Certificates that are trusted, as PEM, instead of the system's. */
+  readonly ca?: readonly string[];
 };
 
 /** An undici transport that keeps connections; `close` ends them. */
@@ -23,6 +25,7 @@ export function createTransport(options: TransportOptions = {}): {
     connect: {
       timeout: options.connectTimeoutMs ?? 10_000,
       rejectUnauthorized: options.verifyTls ?? true,
+      ...(options.ca === undefined ? {} : { ca: [...options.ca] }),
     },
     headersTimeout: options.headersTimeoutMs ?? 30_000,
     bodyTimeout: options.stallTimeoutMs ?? 60_000,

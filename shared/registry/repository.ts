@@ -162,7 +162,7 @@ export class Repository implements ContentStore {
     if (isIndexType(manifest.mediaType)) return;
     const { subject, artifactType, annotations, config } = parseManifest(manifest.bytes);
     if (subject === undefined || response.headers['oci-subject'] !== undefined) return;
-    await this.#addReferrer(subject.digest, {
+    await this.addReferrer(subject.digest, {
       mediaType: manifest.mediaType,
       digest: manifest.digest,
       size: manifest.bytes.length,
@@ -218,8 +218,11 @@ export class Repository implements ContentStore {
     }
   }
 
-  /** Registries ignore If-Match, so writers race: write, read back, and merge again when lost. */
-  async #addReferrer(subject: Digest, entry: Descriptor): Promise<void> {
+  /**
+   * Adds an entry to the referrers under the fallback tag, for registries without the referrers API.
+   * Registries ignore If-Match, so writers race: write, read back, and merge again when lost.
+   */
+  async addReferrer(subject: Digest, entry: Descriptor): Promise<void> {
     for (let attempt = 0; attempt < 8; attempt += 1) {
       const index = await this.#fallbackIndex(subject);
       const manifests = index?.manifests ?? [];

@@ -1,0 +1,167 @@
+import { readFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import * as v from 'valibot';
+import { parse, YAMLParseError } from 'yaml';
+import { SnapgateError } from '../../shared/errors.ts';
+import { LOG_LEVELS } from '../../shared/log.ts';
+import { isRepositoryPattern } from '../../shared/policy/repository-pattern.ts';
+
+const count = (least: number, most: number) =>
+  v.pipe(v.number(), v.integer(), v.minValue(least), v.maxValue(most));
+const filePath = v.pipe(v.string(), v.minLength(1));
+const pattern = v.pipe(
+  v.string(),
+  v.check(isRepositoryPattern, 'must be a repository, a prefix of it followed by /*, or *'),
+);
+const origin = v.pipe(
+  v.string(),
+  v.check((text) => isOrigin(text), 'must be http://HOST[:PORT] or https://HOST[:PORT]'),
+  v.transform((text) => new URL(text)),
+);
+
+const listenSchema = v.strictObject({
+  address: v.optional(v.string(), '127.0.0.1'),
+  /** 0 takes any free port. */
+  port: v.optional(count(0, 65535), 8080),
+  tls: v.optional(v.strictObject({ certificate: filePath, key: filePath })),
+});
+const credentialsSchema = v.union(
+  [
+    v.strictObject({ authFile: filePath }),
+    v.strictObject({ username: v.string(), passwordFile: filePath }),
+  ],
+  'must have either authFile, or username and passwordFile',
+);
+const upstreamSchema = v.strictObject({
+  url: origin,
+  /** Certificates to trust besides the system's, as PEM. */
+  ca: v.optional(filePath),
+  /** Accept any certificate. */
+  insecure: v.optional(v.boolean(), false),
+  /** What the gateway's own requests are made with; clients bring their own. */
+  credentials: v.optional(credentialsSchema),
+  connectTimeoutSeconds: v.optional(count(1, 600), 10),
+  answerTimeoutSeconds: v.optional(count(1, 3600), 300),
+  stallTimeoutSeconds: v.optional(count(1, 3600), 60),
+});
+const deltasSchema = v.strictObject({
+  /** Repositories for whose images deltas are made when they are asked for. */
+  repositories: v.optional(v.array(pattern), ['*']),
+  /** Deltas made at once, each in a thread of its own. */
+  concurrency: v.optional(count(1, 64), 1),
+  /** Deltas that may wait. */
+  queue: v.optional(count(0, 10_000), 32),
+  /** Memory for making one delta. */
+  memoryBytes: v.optional(count(64 * 2 ** 20, 2 ** 40), 2 ** 30),
+});
+const signingSchema = v.strictObject({
+  repository: pattern,
+  /** An encrypted cosign key and the file that holds its password. */
+  key: filePath,
+  passwordFile: filePath,
+  images: v.optional(v.boolean(), true),
+  deltas: v.optional(v.boolean(), true),
+  /** Sign only images that this policy file accepts. */
+  requirePublisher: v.optional(filePath),
+});
+const configSchema = v.strictObject({
+  listen: v.optional(listenSchema, {}),
+  /** The gateway's origin as clients write it; signatures carry its host. */
+  publicUrl: v.optional(origin),
+  upstream: upstreamSchema,
+  /** Folder of the catalogue and of work in progress. */
+  data: filePath,
+  deltas: v.optional(deltasSchema, {}),
+  signing: v.optional(v.array(signingSchema), []),
+  log: v.optional(v.strictObject({ level: v.optional(v.picklist(LOG_LEVELS), 'info') }), {}),
+  /** How long a stop waits for requests under way. */
+  stopTimeoutSeconds: v.optional(count(0, 3600), 20),
+});
+
+/** The configuration of `snapgate serve`; its fields are documented in deploy/snapgate.yaml. */
+export type GatewayConfig = v.InferOutput<typeof configSchema>;
+/** What is signed in some repositories, and with which key. */
+export type SigningRule = v.InferOutput<typeof signingSchema>;
+
+/** Reads a configuration file. Paths in it are relative to its folder. Throws CONFIG_INVALID. */
+export async function loadConfig(path: string): Promise<GatewayConfig> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    throw new SnapgateError('CONFIG_INVALID', 'the configuration file cannot be read', {
+      where: path,
+      hint: 'Correct --config or the permissions of the file.',
+      cause,
+    });
+  }
+  return parseConfig(text, path);
+}
+
+/** Parses the text of a configuration file. Throws CONFIG_INVALID with the field concerned. */
+export function parseConfig(text: string, path: string): GatewayConfig {
+  const refuse = (message: string, cause?: unknown) =>
+    new SnapgateError('CONFIG_INVALID', message, {
+      where: path,
+      hint: 'Correct the file; deploy/snapgate.yaml shows every field.',
+      cause,
+    });
+  let document: unknown;
+  try {
+    document = parse(text, { maxAliasCount: 0, strict: true, uniqueKeys: true });
+  } catch (thrown) {
+    const line = thrown instanceof YAMLParseError ? thrown.linePos?.[0].line : undefined;
+    const reason = (thrown as Error).message.split('\n')[0] ?? '';
+    throw refuse(`not YAML${line === undefined ? '' : ` in line ${line}`}: ${reason}`, thrown);
+  }
+  const parsed = v.safeParse(configSchema, document ?? {});
+  if (parsed.success) return withPaths(parsed.output, dirname(resolve(path)));
+  const [issue] = parsed.issues;
+  const field = v.getDotPath(issue) ?? '(whole file)';
+  throw refuse(`${field}: ${explain(issue)}`);
+}
+
+function explain(issue: v.BaseIssue<unknown>): string {
+  if (issue.type === 'strict_object' && issue.expected === 'never') return 'no such field';
+  if (issue.type === 'strict_object' && issue.received === 'undefined') return 'is missing';
+  return issue.message;
+}
+
+function isOrigin(text: string): boolean {
+  const url = URL.parse(text);
+  if (url === null || !/^https?:$/.test(url.protocol)) return false;
+  const rest = `${url.username}${url.password}${url.search}${url.hash}`;
+  return rest === '' && url.pathname === '/';
+}
+
+function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
+  const at = (path: string) => resolve(folder, path);
+  const { listen, upstream, signing } = config;
+  const { credentials, ca } = upstream;
+  return {
+    ...config,
+    data: at(config.data),
+    listen: {
+      ...listen,
+      ...(listen.tls && {
+        tls: { certificate: at(listen.tls.certificate), key: at(listen.tls.key) },
+      }),
+    },
+    upstream: {
+      ...upstream,
+      ...(ca === undefined ? {} : { ca: at(ca) }),
+      ...(credentials && {
+        credentials:
+          'authFile' in credentials
+            ? { authFile: at(credentials.authFile) }
+            : { ...credentials, passwordFile: at(credentials.passwordFile) },
+      }),
+    },
+    signing: signing.map(({ requirePublisher, ...rule }) => ({
+      ...rule,
+      key: at(rule.key),
+      passwordFile: at(rule.passwordFile),
+      ...(requirePublisher === undefined ? {} : { requirePublisher: at(requirePublisher) }),
+    })),
+  };
+}

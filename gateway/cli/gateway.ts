@@ -1,0 +1,108 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { SnapgateError } from '../../shared/errors.ts';
+import type { Log } from '../../shared/log.ts';
+import { Repository } from '../../shared/registry/repository.ts';
+import { DeltaJobs } from '../jobs/delta-jobs.ts';
+import { Planner } from '../plan/planner.ts';
+import { RepositoryFacts } from '../plan/repository-facts.ts';
+import { createClientAccess } from '../routes/client-access.ts';
+import { Metrics } from '../routes/metrics.ts';
+import { Catalogue } from '../store/catalogue.ts';
+import { Addresses } from '../upstream/addresses.ts';
+import { FallbackReferrers } from '../upstream/fallback-referrers.ts';
+import { SealedUrls } from '../upstream/sealed-url.ts';
+import { Upstream } from '../upstream/upstream.ts';
+import type { GatewayConfig } from './config.ts';
+import { startServer } from './server.ts';
+import { openTransport, ownRepositories, readCredentials } from './upstream-access.ts';
+import { checkWanted, type GatewayWork, openWork } from './work.ts';
+
+/** A gateway that answers. */
+export type RunningGateway = {
+  /** `http://ADDRESS:PORT` */
+  readonly url: string;
+  /** Takes no more requests, gives those under way some time to end, and frees everything. */
+  close(): Promise<void>;
+};
+
+/** Starts a gateway. Throws CONFIG_INVALID, KEY_INVALID. */
+export async function startGateway(config: GatewayConfig, log: Log): Promise<RunningGateway> {
+  const baseUrl = config.upstream.url;
+  const credentials = await readCredentials(config.upstream);
+  const connections = await openTransport(config.upstream);
+  const metrics = new Metrics();
+  const own = ownRepositories(connections.transport, baseUrl, credentials);
+  const work = await openWork({ config, own, metrics, log });
+  const catalogue = openCatalogue(config.data);
+  const jobs = openJobs(config, work, catalogue, metrics);
+  const parts = { config, log, metrics, catalogue, jobs, work, ...connections };
+  const server = await startServer(config.listen, appOptions(parts));
+  log('info', 'listening', { url: server.url, upstream: baseUrl.origin });
+  const close = async () => {
+    await Promise.all([jobs.close(), server.close(config.stopTimeoutSeconds * 1000)]);
+    await connections.close();
+    catalogue.close();
+    log('info', 'stopped');
+  };
+  return { url: server.url, close };
+}
+
+type Parts = Awaited<ReturnType<typeof openTransport>> & {
+  readonly config: GatewayConfig;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly catalogue: Catalogue;
+  readonly jobs: DeltaJobs;
+  readonly work: GatewayWork;
+};
+
+function appOptions({ config, log, metrics, catalogue, jobs, work, transport, agent }: Parts) {
+  const baseUrl = config.upstream.url;
+  const upstream = new Upstream({
+    ...{ agent, baseUrl, answerTimeoutMs: config.upstream.answerTimeoutSeconds * 1000 },
+    onAnswer: (_method, status, seconds) => metrics.upstream(status, seconds),
+  });
+  const addresses = new Addresses(baseUrl, new SealedUrls());
+  const openRepository = (repository: string, authorization: string | undefined) =>
+    new Repository({ transport, baseUrl, repository, authorization });
+  const originOf = (request: Request) => config.publicUrl?.origin ?? new URL(request.url).origin;
+  const facts = new RepositoryFacts(catalogue);
+  const { ensureSigned } = work;
+  const planner = new Planner({
+    ...{ facts, deltaState: (key) => jobs.state(key) },
+    ...(ensureSigned === undefined ? {} : { ensureSigned }),
+  });
+  return {
+    ...{ upstream, addresses, facts, catalogue, openRepository, originOf, log, metrics },
+    ...{ planner, jobs, referrers: new FallbackReferrers() },
+    access: createClientAccess({ upstream, addresses, openRepository, originOf }),
+  };
+}
+
+function openJobs(
+  config: GatewayConfig,
+  { makeDelta }: GatewayWork,
+  catalogue: Catalogue,
+  metrics: Metrics,
+): DeltaJobs {
+  return new DeltaJobs({
+    ...{ make: makeDelta, catalogue, observer: metrics.jobs },
+    accept: (request) => checkWanted(config, request),
+    concurrency: config.deltas.concurrency,
+    maxWaiting: config.deltas.queue,
+  });
+}
+
+function openCatalogue(folder: string): Catalogue {
+  try {
+    mkdirSync(folder, { recursive: true });
+    return Catalogue.open(join(folder, 'catalogue.sqlite'));
+  } catch (cause) {
+    throw new SnapgateError('CONFIG_INVALID', 'data: the folder cannot be used', {
+      where: folder,
+      hint: 'Name a folder that the gateway may write.',
+      cause,
+    });
+  }
+}

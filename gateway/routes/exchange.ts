@@ -1,0 +1,84 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { pipeline } from 'node:stream/promises';
+import type { HttpBindings } from '@hono/node-server';
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
+import type { Context } from 'hono';
+import type { OutgoingHeaders } from '../upstream/headers.ts';
+import { transportError } from '../upstream/transport.ts';
+import type { UpstreamAnswer } from '../upstream/upstream.ts';
+
+/** What the gateway notes of a request besides what stands in it. */
+export type RequestNotes = {
+  /** Name of the route, for metrics. */
+  route: string;
+  /** The repository concerned. */
+  repository?: string;
+};
+
+/** What Hono gives to the gateway's handlers: Node's own request and answer, which stream best. */
+export type GatewayEnv = { Bindings: HttpBindings; Variables: { notes: RequestNotes } };
+export type GatewayContext = Context<GatewayEnv>;
+
+/** Path and query of a request as the client wrote them. */
+export function requestTarget(c: GatewayContext): {
+  readonly path: string;
+  readonly query: string;
+} {
+  const target = incomingOf(c).url ?? '';
+  const mark = target.indexOf('?');
+  return mark < 0
+    ? { path: target, query: '' }
+    : { path: target.slice(0, mark), query: target.slice(mark) };
+}
+
+export function incomingOf(c: GatewayContext): IncomingMessage {
+  return c.env.incoming as IncomingMessage;
+}
+
+function outgoingOf(c: GatewayContext): ServerResponse {
+  return c.env.outgoing as ServerResponse;
+}
+
+/** Aborted when the client goes away before its answer is complete. */
+export function clientSignal(c: GatewayContext): AbortSignal {
+  const abort = new AbortController();
+  const outgoing = outgoingOf(c);
+  outgoing.once('close', () => {
+    if (!outgoing.writableFinished) abort.abort();
+  });
+  return abort.signal;
+}
+
+/**
+ * The body of a request. Ending it early leaves the connection as it is: the client must still be
+ * able to read why.
+ */
+export function requestBody(c: GatewayContext): AsyncIterable<Uint8Array> | undefined {
+  const incoming = incomingOf(c);
+  const { 'content-length': length, 'transfer-encoding': encoding } = incoming.headers;
+  if (encoding === undefined && (length === undefined || length === '0')) return undefined;
+  return incoming.iterator({ destroyOnReturn: false });
+}
+
+/**
+ * Streams an answer to the client as fast as it takes it. When the registry breaks off, so does the
+ * answer: the client must see that it is not whole. Throws as {@link transportError}.
+ */
+export async function sendAnswer(
+  { c, url, signal }: { c: GatewayContext; url: URL; signal: AbortSignal },
+  answer: UpstreamAnswer,
+  headers: OutgoingHeaders,
+): Promise<Response> {
+  const outgoing = outgoingOf(c);
+  if (outgoing.destroyed) {
+    answer.body.on('error', () => {}).destroy();
+    return RESPONSE_ALREADY_SENT;
+  }
+  outgoing.writeHead(answer.status, headers);
+  try {
+    await pipeline(answer.body, outgoing);
+  } catch (thrown) {
+    throw transportError(thrown, { url, signal });
+  }
+  return RESPONSE_ALREADY_SENT;
+}

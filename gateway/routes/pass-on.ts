@@ -1,0 +1,48 @@
+import type { Log } from '../../shared/log.ts';
+import type { Repository } from '../../shared/registry/repository.ts';
+import type { RepositoryFacts } from '../plan/repository-facts.ts';
+import type { Catalogue } from '../store/catalogue.ts';
+import type { Addresses } from '../upstream/addresses.ts';
+import type { FallbackReferrers } from '../upstream/fallback-referrers.ts';
+import { answerHeaders, type OutgoingHeaders } from '../upstream/headers.ts';
+import type { Upstream, UpstreamAnswer } from '../upstream/upstream.ts';
+import type { GatewayContext } from './exchange.ts';
+
+/** What the routes of the distribution API need. */
+export type DistributionRoutes = {
+  readonly upstream: Upstream;
+  readonly addresses: Addresses;
+  readonly facts: RepositoryFacts;
+  readonly catalogue: Catalogue;
+  readonly referrers: FallbackReferrers;
+  /** A repository of the registry as a client may see it, whose Authorization header is given. */
+  readonly openRepository: (name: string, authorization: string | undefined) => Repository;
+  /** The gateway's own origin as the client of a request knows it. */
+  readonly originOf: (request: Request) => string;
+  readonly log: Log;
+};
+
+/** One request on its way to the registry. */
+export type Exchange = {
+  readonly c: GatewayContext;
+  readonly deps: DistributionRoutes;
+  readonly url: URL;
+  readonly headers: OutgoingHeaders;
+  readonly body: AsyncIterable<Uint8Array> | undefined;
+  readonly signal: AbortSignal;
+};
+
+/** Sends a request to the registry as it came. */
+export function passOn({ c, deps, url, headers, body, signal }: Exchange): Promise<UpstreamAnswer> {
+  return deps.upstream.send({ method: c.req.method, url, headers, body, signal });
+}
+
+/** The headers of an answer as the client gets them. */
+export function clientHeaders(
+  answer: UpstreamAnswer,
+  repository: string | undefined,
+  { c, deps }: Exchange,
+): OutgoingHeaders {
+  const origin = deps.originOf(c.req.raw);
+  return deps.addresses.rewrite(answerHeaders(answer.headers), { repository, origin });
+}

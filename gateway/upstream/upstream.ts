@@ -1,0 +1,96 @@
+import type { Readable } from 'node:stream';
+import { type Agent, request } from 'undici';
+import { SnapgateError } from '../../shared/errors.ts';
+import { displayUrl } from '../../shared/registry/transport.ts';
+import { forForeign, type HeaderMap, headerValue, type OutgoingHeaders } from './headers.ts';
+import { transportError } from './transport.ts';
+
+const MAX_REDIRECTS = 5;
+const REDIRECTS = [301, 302, 303, 307, 308];
+
+/** A request to pass on. */
+export type UpstreamRequest = {
+  readonly method: string;
+  readonly url: URL;
+  readonly headers: OutgoingHeaders;
+  readonly body?: AsyncIterable<Uint8Array> | undefined;
+  readonly signal: AbortSignal;
+};
+
+/** An answer whose body has not been read yet; it must be read to its end or destroyed. */
+export type UpstreamAnswer = {
+  readonly status: number;
+  readonly headers: HeaderMap;
+  readonly body: Readable;
+};
+
+export type UpstreamOptions = {
+  readonly agent: Agent;
+  /** Origin of the registry. */
+  readonly baseUrl: URL;
+  /**
+   * Until the headers of an answer have come, in milliseconds. Registries read an upload once more
+   * before they answer its end, so this is no small number.
+   */
+  readonly answerTimeoutMs?: number;
+  /** Told how long each answer took until its headers, in seconds. */
+  readonly onAnswer?: (method: string, status: number, seconds: number) => void;
+};
+
+/** The registry behind the gateway, as requests are passed on to it. */
+export class Upstream {
+  readonly baseUrl: URL;
+  readonly #options: UpstreamOptions;
+
+  constructor(options: UpstreamOptions) {
+    this.baseUrl = options.baseUrl;
+    this.#options = options;
+  }
+
+  /** An address of the registry. `path` may have a query. */
+  url(path: string): URL {
+    return new URL(path, this.baseUrl);
+  }
+
+  /**
+   * Sends a request and follows redirects of reads. Credentials go to the registry's own origin
+   * alone. Whatever status comes is an answer; throws as {@link transportError}.
+   */
+  async send(call: UpstreamRequest): Promise<UpstreamAnswer> {
+    let { url } = call;
+    for (let hop = 0; hop <= MAX_REDIRECTS; hop += 1) {
+      const answer = await this.#once({ ...call, url });
+      const location = headerValue(answer.headers, 'location');
+      const isRead = call.method === 'GET' || call.method === 'HEAD';
+      if (!isRead || !REDIRECTS.includes(answer.status) || location === undefined) return answer;
+      answer.body.on('error', () => {}).destroy();
+      const next = URL.parse(location, url.href);
+      if (next === null || !['http:', 'https:'].includes(next.protocol)) break;
+      url = next;
+    }
+    throw new SnapgateError('UPSTREAM_FAILED', 'the registry redirects without end or to nowhere', {
+      where: displayUrl(call.url),
+    });
+  }
+
+  async #once(call: UpstreamRequest): Promise<UpstreamAnswer> {
+    const { method, url, body, signal } = call;
+    const own = url.origin === this.baseUrl.origin;
+    const start = performance.now();
+    try {
+      const response = await request(url, {
+        method: method as 'GET',
+        headers: own ? call.headers : forForeign(call.headers),
+        body: (body ?? null) as Uint8Array | null,
+        signal,
+        dispatcher: this.#options.agent,
+        headersTimeout: this.#options.answerTimeoutMs ?? 300_000,
+      });
+      const seconds = (performance.now() - start) / 1000;
+      this.#options.onAnswer?.(method, response.statusCode, seconds);
+      return { status: response.statusCode, headers: response.headers, body: response.body };
+    } catch (thrown) {
+      throw transportError(thrown, call);
+    }
+  }
+}
