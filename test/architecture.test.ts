@@ -1,15 +1,14 @@
-import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { describe, expect, it } from 'vitest';
 
 type Import = { readonly file: string; readonly target: string };
 
-const files = execFileSync('git', ['ls-files', '-co', '--exclude-standard', '*.ts'], {
-  encoding: 'utf8',
-})
-  .split('\n')
-  .filter((file) => /^(gateway|host-client|shared)\//.test(file) && existsSync(file));
+const files = ['gateway', 'host-client', 'shared'].flatMap((part) =>
+  readdirSync(part, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => join(part, name)),
+);
 
 const imports: Import[] = files.flatMap((file) =>
   [...readFileSync(file, 'utf8').matchAll(/(?:from|import\(|import)\s*'([^']+)'/g)].map((match) => {
