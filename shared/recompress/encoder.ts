@@ -1,0 +1,22 @@
+import type { Recipe } from './recipe.ts';
+
+/** What packing by a recipe takes of a machine. */
+export type RecipeCost = {
+  /** Most bytes of memory, beyond what the process has anyway. */
+  readonly memoryBytes: number;
+  /** Seconds of one common server core per million bytes of content. */
+  readonly secondsPerMegabyte: number;
+};
+
+/** Packs content by a recipe. The same input gives the same bytes on every machine. */
+export type Encoder = {
+  /** What recipes call it. */
+  readonly name: string;
+  /** Checks the settings and says what they take. Throws DELTA_INVALID. */
+  cost(recipe: Recipe): RecipeCost;
+  /**
+   * The packed bytes. Leaves nothing behind when the consumer stops early. Throws DELTA_INVALID
+   * for settings that it does not know, and what reading `content` throws.
+   */
+  pack(recipe: Recipe, content: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>;
+};

@@ -1,0 +1,38 @@
+import { SnapgateError } from '../errors.ts';
+import type { Encoder, RecipeCost } from './encoder.ts';
+import { gnuGzipEncoder, zlibEncoder } from './gzip/encoder.ts';
+import type { Recipe } from './recipe.ts';
+
+/** The encoders that a process has, by name. */
+export type Encoders = ReadonlyMap<string, Encoder>;
+
+/** The encoders that come with Snapgate, and `others` that this machine has. */
+export function createEncoders(others: readonly Encoder[] = []): Encoders {
+  const all = [gnuGzipEncoder, zlibEncoder, ...others];
+  return new Map(all.map((encoder) => [encoder.name, encoder]));
+}
+
+/** The encoder of a recipe. Throws UNSUPPORTED where this machine has none of that name. */
+export function encoderFor(encoders: Encoders, recipe: Recipe): Encoder {
+  const encoder = encoders.get(recipe.encoder);
+  if (encoder === undefined) {
+    throw new SnapgateError('UNSUPPORTED', `this machine has no encoder ${recipe.encoder}`, {
+      hint: 'Ask for a delta without recompression.',
+    });
+  }
+  return encoder;
+}
+
+/** What a recipe takes. Throws UNSUPPORTED and DELTA_INVALID. */
+export function recipeCost(encoders: Encoders, recipe: Recipe): RecipeCost {
+  return encoderFor(encoders, recipe).cost(recipe);
+}
+
+/** Packs content by a recipe: the original compressed bytes. Throws UNSUPPORTED, DELTA_INVALID. */
+export function repack(
+  encoders: Encoders,
+  recipe: Recipe,
+  content: AsyncIterable<Uint8Array>,
+): AsyncIterable<Uint8Array> {
+  return encoderFor(encoders, recipe).pack(recipe, content);
+}

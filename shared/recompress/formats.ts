@@ -1,0 +1,34 @@
+import { bounded, type Format } from './format.ts';
+import { gzipFormat } from './gzip/format.ts';
+import {
+  type ByteSource,
+  DEFAULT_UNPACK_LIMITS,
+  type PackedFormat,
+  type PackedPart,
+  readChunks,
+  type UnpackLimits,
+} from './part.ts';
+
+/** All kinds of compressed stream that can be taken apart, by name. */
+export const FORMATS: ReadonlyMap<PackedFormat, Format> = new Map(
+  [gzipFormat].map((format) => [format.name, format]),
+);
+
+export function formatOf(part: Pick<PackedPart, 'format'>): Format {
+  const format = FORMATS.get(part.format);
+  if (format === undefined) throw new TypeError(`no format ${part.format}`);
+  return format;
+}
+
+/**
+ * The content of a packed part. Needs no recipe: every correct decoder gives the same. Throws
+ * LIMIT_EXCEEDED, and what the decoder throws for damaged data.
+ */
+export function unpackPart(
+  source: ByteSource,
+  part: PackedPart,
+  limits: UnpackLimits = DEFAULT_UNPACK_LIMITS,
+): AsyncIterable<Uint8Array> {
+  const packed = readChunks(source, part.offset, part.size);
+  return bounded(formatOf(part).unpack(packed, limits), part.size, limits);
+}
