@@ -62,3 +62,9 @@ export function verifySimpleSigning(
     return named === subject ? { good: true, key } : bad('the payload is about another digest');
   });
 }
+
+/** The docker-reference of a legacy payload that was verified; undefined when there is none. */
+export function payloadReference(payload: Uint8Array): string | undefined {
+  const parsed = v.safeParse(payloadSchema, JSON.parse(Buffer.from(payload).toString('utf8')));
+  return parsed.success ? parsed.output.critical.identity['docker-reference'] : undefined;
+}
