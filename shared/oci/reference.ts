@@ -24,11 +24,16 @@ export type Reference = RegistryReference | LayoutReference;
 // OCI distribution specification 1.1, "Pulling manifests".
 const NAME = /^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$/;
 const TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
-const REGISTRY = /^(\[[0-9a-fA-F:]+\]|[a-zA-Z0-9.-]+)(:[0-9]{1,5})?$/;
+const REGISTRY = /^(\[[0-9a-fA-F:]+\]|[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?)(:[0-9]{1,5})?$/;
 
 /** Whether a string is a repository name as the distribution specification allows it. */
 export function isRepositoryName(text: string): boolean {
   return text.length <= 255 && NAME.test(text);
+}
+
+/** Whether a string is a registry's `host` or `host:port`. */
+export function isRegistryHost(text: string): boolean {
+  return text.length <= 255 && REGISTRY.test(text);
 }
 
 /** Whether a string is a tag as the distribution specification allows it. */
@@ -49,7 +54,7 @@ export function parseRegistryReference(text: string): RegistryReference {
   const slash = text.indexOf('/');
   if (slash <= 0) throw invalid(text, 'no registry host');
   const registry = text.slice(0, slash);
-  if (!REGISTRY.test(registry)) throw invalid(text, 'bad registry host');
+  if (!isRegistryHost(registry)) throw invalid(text, 'bad registry host');
   let rest = text.slice(slash + 1);
   let digest: Digest | undefined;
   let tag: string | undefined;

@@ -1,4 +1,4 @@
-import { isRepositoryName } from '../oci/reference.ts';
+import { isRegistryHost, isRepositoryName } from '../oci/reference.ts';
 
 /**
  * Whether a text is a pattern of repositories: a name, a name followed by `/*` (everything beneath
@@ -11,8 +11,8 @@ export function isRepositoryPattern(text: string): boolean {
   if (isRepositoryName(name)) return true;
   const host = slash < 0 ? name : name.slice(0, slash);
   const rest = slash < 0 ? undefined : name.slice(slash + 1);
-  const isHost = /^(\[[0-9a-fA-F:]+\]|[a-zA-Z0-9.-]+)(:[0-9]{1,5})?$/.test(host);
-  return isHost && (rest === undefined ? text.endsWith('/*') : isRepositoryName(rest));
+  if (!isRegistryHost(host)) return false;
+  return rest === undefined ? text.endsWith('/*') : isRepositoryName(rest);
 }
 
 /** Whether a pattern covers a repository. Nothing but a final `*` is a wildcard. */

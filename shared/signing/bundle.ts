@@ -1,4 +1,9 @@
-import { type Bundle, bundleFromJSON, isBundleWithDsseEnvelope } from '@sigstore/bundle';
+import {
+  type Bundle,
+  bundleFromJSON,
+  isBundleWithDsseEnvelope,
+  ValidationError,
+} from '@sigstore/bundle';
 import { toSignedEntity, Verifier } from '@sigstore/verify';
 import type { Digest } from '../digest.ts';
 import { parseStrictJson } from '../strict-json.ts';
@@ -26,7 +31,7 @@ export function verifyBundle(
   keys: readonly PublicKey[],
 ): Verdict {
   return verdictOf(() => {
-    const bundle = bundleFromJSON(parseStrictJson(bytes));
+    const bundle = readBundle(bytes);
     if (!BUNDLE_TYPES.includes(bundle.mediaType)) return bad('the bundle is not of version 0.3');
     if (!isBundleWithDsseEnvelope(bundle)) return bad('the bundle holds no DSSE envelope');
     const { payload, payloadType, signatures } = bundle.content.dsseEnvelope;
@@ -37,6 +42,15 @@ export function verifyBundle(
     const problem = statementProblem(payload, subject);
     return problem === undefined ? { good: true, key } : bad(problem);
   });
+}
+
+function readBundle(bytes: Uint8Array): Bundle {
+  try {
+    return bundleFromJSON(parseStrictJson(bytes));
+  } catch (thrown) {
+    if (!(thrown instanceof ValidationError)) throw thrown;
+    throw new Error(`the bundle: ${thrown.fields.join(', ')} missing or wrong`);
+  }
 }
 
 /** The key that signed a bundle, or why there is none. */

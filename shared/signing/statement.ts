@@ -17,7 +17,7 @@ const STATEMENT_TYPES = [
 const statementSchema = v.object({
   _type: v.picklist(STATEMENT_TYPES, 'is no in-toto statement of version 1 or 0.1'),
   predicateType: v.literal(SIGN_PREDICATE, 'is not that of an image signature'),
-  subject: v.tuple(
+  subject: v.strictTuple(
     [v.object({ digest: v.object({ sha256: v.string() }) })],
     'must name one subject by sha256',
   ),
