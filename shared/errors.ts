@@ -48,6 +48,7 @@ export const ERROR_CODES = {
   NOT_BTRFS: { http: 500, exit: 6, meaning: 'not a btrfs file system' },
   COMMAND_FAILED: { http: 500, exit: 6, meaning: 'a program that was run failed' },
   BOOT_INVALID: { http: 500, exit: 6, meaning: 'what is needed to boot is missing or damaged' },
+  HEALTH_FAILED: { http: 500, exit: 6, meaning: 'the machine does not pass its health checks' },
   BUDGET_SPENT: { http: 429, exit: 7, meaning: 'the bytes allowed for today are used up' },
   OUTSIDE_WINDOW: { http: 409, exit: 7, meaning: 'not allowed at this time of the day' },
   ALREADY_RUNNING: { http: 409, exit: 7, meaning: 'another update is running' },
