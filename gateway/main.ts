@@ -2,13 +2,24 @@
 import { type Program, runProgram } from '../shared/cli/command.ts';
 import { deltaApplyCommand } from './cli/delta-apply.ts';
 import { deltaInspectCommand } from './cli/delta-inspect.ts';
+import { keysGenerateCommand, keysShowCommand } from './cli/keys.ts';
 import { serveCommand } from './cli/serve.ts';
+import { signCommand } from './cli/sign.ts';
+import { verifyCommand } from './cli/verify.ts';
 
 const program: Program = {
   name: 'snapgate',
   version: '0.1.0',
   summary: 'gateway that sends signed deltas of operating system images',
-  commands: [serveCommand, deltaApplyCommand, deltaInspectCommand],
+  commands: [
+    serveCommand,
+    deltaApplyCommand,
+    deltaInspectCommand,
+    signCommand,
+    verifyCommand,
+    keysGenerateCommand,
+    keysShowCommand,
+  ],
 };
 
 const abort = new AbortController();

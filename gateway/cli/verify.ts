@@ -1,0 +1,166 @@
+import { readFile } from 'node:fs/promises';
+import { type Command, type CommandContext, stringOption } from '../../shared/cli/command.ts';
+import { formatTable } from '../../shared/cli/format.ts';
+import type { Digest } from '../../shared/digest.ts';
+import { SnapgateError } from '../../shared/errors.ts';
+import type { StoredManifest } from '../../shared/oci/content.ts';
+import { parseManifest, parsePlatform } from '../../shared/oci/manifest.ts';
+import { DELTA_ARTIFACT, isIndexType } from '../../shared/oci/media-types.ts';
+import { parseReference, parseRegistryReference } from '../../shared/oci/reference.ts';
+import { type Policy, parsePolicy } from '../../shared/policy/policy.ts';
+import {
+  type Examination,
+  type ExaminedSignature,
+  examineSignatures,
+  refusalOf,
+} from '../../shared/policy/verify-manifest.ts';
+import { parsePublicKey } from '../../shared/signing/public-key.ts';
+import { resolveManifest } from '../plan/read-image.ts';
+import { openText, REGISTRY_OPTIONS } from './delta-options.ts';
+import { readKeyFile } from './keys.ts';
+
+/** What `verify --json` prints. */
+type VerifyResult = {
+  readonly reference: string;
+  readonly digest: Digest;
+  readonly kind: 'image' | 'delta';
+  /** The pattern of the rule that applied, and what it asks for. */
+  readonly rule: string;
+  readonly threshold: number;
+  readonly allowed: readonly string[];
+  /** Whose signatures counted. */
+  readonly signers: readonly string[];
+  readonly signatures: readonly ExaminedSignature[];
+};
+
+export const verifyCommand: Command<VerifyResult> = {
+  name: 'verify',
+  summary: 'Judge the signatures of an image or a delta, and explain the verdict',
+  arguments: 'REF',
+  options: {
+    policy: { type: 'string', value: 'FILE', help: 'policy file, as the host client has it' },
+    key: {
+      type: 'string',
+      value: 'FILE',
+      help: 'instead: the one public key that must have signed',
+    },
+    repository: {
+      type: 'string',
+      value: 'HOST/REPO',
+      help: 'name to look up in the policy (default: that of a docker:// reference)',
+    },
+    platform: {
+      type: 'string',
+      value: 'OS/ARCH[/VARIANT]',
+      help: 'judge the image of this platform instead of the index that holds it',
+    },
+    ...REGISTRY_OPTIONS,
+  },
+  run,
+  print: (result, { out }) => {
+    explain(result, out);
+    out.write(`\naccepted: signed by ${result.signers.join(', ')}\n`);
+  },
+};
+
+async function run(context: CommandContext): Promise<VerifyResult> {
+  const [text, ...rest] = context.positionals;
+  if (text === undefined || rest.length > 0) {
+    throw new SnapgateError('USAGE', 'name one image or delta', {
+      hint: 'For example: snapgate verify docker://registry.example/os:v1 --policy policy.json',
+    });
+  }
+  const policy = await readPolicy(context);
+  const repository = repositoryOf(context, text);
+  const platform = stringOption(context.options, 'platform');
+  const { signal } = context;
+  const opened = await openText(context, text);
+  try {
+    const reader = opened.store;
+    const stored =
+      platform === undefined
+        ? await reader.getManifest(opened.tagOrDigest, signal)
+        : await resolveManifest(reader, opened.tagOrDigest, parsePlatform(platform), signal);
+    const { digest } = stored;
+    const kind = kindOf(stored);
+    const now = new Date();
+    const request = { reader, repository, digest, kind, policy, now, signal, examineAll: true };
+    const examination = await examineSignatures(request);
+    const result = resultOf(opened.name, digest, kind, examination);
+    const refusal = refusalOf(examination, `${repository}@${digest}`);
+    if (refusal === undefined) return result;
+    if (!context.io.json) explain(result, context.io.err);
+    throw refusal;
+  } finally {
+    await opened.close();
+  }
+}
+
+async function readPolicy({ options }: CommandContext): Promise<Policy> {
+  const file = stringOption(options, 'policy');
+  const key = stringOption(options, 'key');
+  if ((file === undefined) === (key === undefined)) {
+    throw new SnapgateError('USAGE', 'give either --policy or --key');
+  }
+  if (key !== undefined) {
+    const signer = {
+      ...{ name: key, key: parsePublicKey(await readKeyFile(key), key) },
+      ...{ validFrom: undefined, validUntil: undefined },
+    };
+    const requirement = { signers: [signer], threshold: 1 };
+    return { rules: [{ repository: '*', images: requirement, deltas: requirement }] };
+  }
+  try {
+    return parsePolicy(await readFile(file ?? '', 'utf8'), file);
+  } catch (cause) {
+    if (cause instanceof SnapgateError) throw cause;
+    throw new SnapgateError('CONFIG_INVALID', 'the policy file cannot be read', {
+      where: file ?? '',
+      hint: 'Correct its path or its permissions.',
+      cause,
+    });
+  }
+}
+
+function repositoryOf({ options }: CommandContext, text: string): string {
+  const given = stringOption(options, 'repository');
+  const ref = given === undefined ? parseReference(text) : parseRegistryReference(given);
+  if (ref.kind === 'docker') return `${ref.registry}/${ref.repository}`;
+  if (stringOption(options, 'key') !== undefined) return ref.path;
+  throw new SnapgateError('USAGE', 'a folder or archive has no name to look up in a policy', {
+    hint: 'Give --repository HOST/REPO, the name that machines will know the image by.',
+  });
+}
+
+function kindOf({ mediaType, bytes }: StoredManifest): 'image' | 'delta' {
+  const isDelta = !isIndexType(mediaType) && parseManifest(bytes).artifactType === DELTA_ARTIFACT;
+  return isDelta ? 'delta' : 'image';
+}
+
+function resultOf(
+  reference: string,
+  digest: Digest,
+  kind: 'image' | 'delta',
+  { rule, requirement, signers, signatures }: Examination,
+): VerifyResult {
+  const { threshold } = requirement;
+  const allowed = requirement.signers.map((signer) => signer.name);
+  return {
+    ...{ reference, digest, kind, rule: rule.repository },
+    ...{ threshold, allowed, signers, signatures },
+  };
+}
+
+function explain(result: VerifyResult, out: NodeJS.WritableStream): void {
+  const { kind, rule, threshold, allowed } = result;
+  out.write(`${result.reference}\n${kind} ${result.digest}\n`);
+  out.write(`rule ${rule}: ${threshold} of ${allowed.join(', ')}\n`);
+  if (result.signatures.length === 0) return;
+  const rows = result.signatures.map(({ form, manifest, signer, counted, reason }) => [
+    form,
+    manifest?.slice(0, 'sha256:'.length + 12) ?? '',
+    signer ?? '',
+    counted ? 'counts' : `does not count: ${reason}`,
+  ]);
+  out.write(`\n${formatTable(['form', 'in', 'signer', 'verdict'], rows)}`);
+}
