@@ -6,6 +6,7 @@ import type { DeltaJobRequest, MakeDelta } from '../jobs/delta-jobs.ts';
 import type { PlannerOptions } from '../plan/planner.ts';
 import type { Metrics } from '../routes/metrics.ts';
 import type { GatewayConfig } from './config.ts';
+import { openSigning } from './open-signing.ts';
 
 /** What the gateway does by itself, with its own credentials. */
 export type GatewayWork = {
@@ -22,8 +23,10 @@ export type WorkOptions = {
 };
 
 /** Prepares signing and the making of deltas. Throws CONFIG_INVALID, KEY_INVALID. */
-export async function openWork(_options: WorkOptions): Promise<GatewayWork> {
+export async function openWork(options: WorkOptions): Promise<GatewayWork> {
+  const signing = await openSigning(options);
   return {
+    ensureSigned: (target) => signing.ensureSigned(target),
     makeDelta: async () => {
       throw new SnapgateError('DELTA_REFUSED', 'deltas are not made here yet');
     },

@@ -34,7 +34,8 @@ export type SigningEvent = {
   readonly kind: 'image' | 'delta';
   /** `refused`: its publisher's signature is missing or not good. */
   readonly outcome: 'signed' | 'present' | 'refused';
-  readonly reason?: string;
+  /** Why it was refused. */
+  readonly refusal?: SnapgateError;
 };
 
 export type SigningServiceOptions = {
@@ -105,9 +106,9 @@ export class SigningService {
     }
     return this.#inTurn(repository, async () => {
       const store = this.#options.open(repository);
-      const reason = await this.#publisherProblem(rule, repository, store, subject.digest);
-      if (reason !== undefined) {
-        this.#report({ repository, digest, kind: 'delta', outcome: 'refused', reason });
+      const refusal = await this.#publisherRefusal(rule, repository, store, subject.digest);
+      if (refusal !== undefined) {
+        this.#report({ repository, digest, kind: 'delta', outcome: 'refused', refusal });
         return undefined;
       }
       const result = await signManifest(
@@ -127,13 +128,13 @@ export class SigningService {
     // The publisher may have signed the index alone, or each platform.
     const report = { repository, digest: manifest, kind: 'image' } as const;
     let signed = top;
-    let reason = await this.#publisherProblem(rule, repository, store, top.digest);
-    if (reason !== undefined && top.digest !== manifest) {
-      reason = await this.#publisherProblem(rule, repository, store, manifest);
+    let refusal = await this.#publisherRefusal(rule, repository, store, top.digest);
+    if (refusal !== undefined && top.digest !== manifest) {
+      refusal = await this.#publisherRefusal(rule, repository, store, manifest);
       signed = await store.getManifest(manifest);
     }
-    if (reason !== undefined) {
-      this.#report({ ...report, outcome: 'refused', reason });
+    if (refusal !== undefined) {
+      this.#report({ ...report, outcome: 'refused', refusal });
       return;
     }
     const tag = isTag(tagOrDigest) ? tagOrDigest : undefined;
@@ -151,12 +152,12 @@ export class SigningService {
   }
 
   /** Why the publisher's policy refuses a manifest; undefined when it accepts it or there is none. */
-  async #publisherProblem(
+  async #publisherRefusal(
     rule: SigningRule,
     repository: string,
     reader: ContentStore,
     digest: Digest,
-  ): Promise<string | undefined> {
+  ): Promise<SnapgateError | undefined> {
     const policy = rule.requirePublisher;
     if (policy === undefined) return undefined;
     const now = this.#options.now?.() ?? new Date();
@@ -166,7 +167,7 @@ export class SigningService {
       return undefined;
     } catch (thrown) {
       const error = toSnapgateError(thrown);
-      if (error.exitStatus === 3) return `${error.code}: ${error.message}`;
+      if (error.exitStatus === 3) return error;
       throw thrown;
     }
   }
