@@ -1,3 +1,5 @@
+import type { Digest } from '../digest.ts';
+
 /**
  * A run of a rebuilt tar stream. `bytes` are the stream's own bytes, always present, so that the
  * stream can be hashed. Where they were copied unchanged from a file of the source tree, `source`
@@ -27,5 +29,11 @@ export type SourceFile = {
  */
 export type SourceTree = {
   open(path: string): SourceFile;
+  /**
+   * The header stream of a layer of the source image (FORMAT.md section 1): its tar stream without
+   * the contents of its regular files, which Podman keeps as tar-split. Throws
+   * DELTA_SOURCE_MISMATCH when it is not there; absent where none ever is.
+   */
+  openHeaders?(layer: Digest): Promise<SourceFile>;
   close(): void;
 };

@@ -1,0 +1,124 @@
+import {
+  constants,
+  createZstdCompress,
+  createZstdDecompress,
+  type ZstdDecompress,
+} from 'node:zlib';
+import { SnapgateError } from '../../errors.ts';
+import { invalidDelta } from './bytes.ts';
+import { CODER, type StreamCoder } from './header.ts';
+
+/** Unpacks one stream, segment after segment, from one checkpoint to the next. */
+export type StreamUnpacker = {
+  /** The `length` bytes that `packed` holds. Throws DELTA_INVALID when it is not just as many. */
+  unpack(packed: Uint8Array, length: number): Promise<Uint8Array>;
+  close(): void;
+};
+
+/** Packs one stream, segment after segment, from one checkpoint to the next. */
+export type StreamPacker = {
+  pack(bytes: Uint8Array): Promise<Uint8Array>;
+  close(): void;
+};
+
+export function openUnpacker({ coder, parameter }: StreamCoder): StreamUnpacker {
+  if (coder === CODER.ZSTD) return new ZstdUnpacker(parameter);
+  return {
+    unpack: () => Promise.reject(invalidDelta('a stream without a coder is packed')),
+    close() {},
+  };
+}
+
+class ZstdUnpacker implements StreamUnpacker {
+  readonly #zstd: ZstdDecompress;
+  #target: Uint8Array = new Uint8Array(0);
+  #filled = 0;
+  #error: unknown;
+  #fail: ((error: unknown) => void) | undefined;
+
+  constructor(windowLog: number) {
+    this.#zstd = createZstdDecompress({
+      chunkSize: 64 * 1024,
+      params: { [constants.ZSTD_d_windowLogMax]: windowLog },
+    });
+    this.#zstd.on('data', (chunk: Buffer) => this.#take(chunk));
+    this.#zstd.on('error', (error) => this.#stop(unpackError(error)));
+  }
+
+  async unpack(packed: Uint8Array, length: number): Promise<Uint8Array> {
+    this.#target = new Uint8Array(length);
+    this.#filled = 0;
+    const before = this.#zstd.bytesWritten;
+    await new Promise<void>((resolve, reject) => {
+      this.#fail = reject;
+      if (this.#error !== undefined) reject(this.#error);
+      else this.#zstd.write(packed, (error) => (error ? reject(unpackError(error)) : resolve()));
+    });
+    // The decoder passes over what follows the end of a frame.
+    const used = this.#zstd.bytesWritten - before;
+    if (this.#filled < length || used !== packed.length) {
+      throw invalidDelta('a stream of the delta unpacks to fewer bytes than it declares');
+    }
+    return this.#target;
+  }
+
+  close(): void {
+    this.#zstd.destroy();
+  }
+
+  #take(chunk: Buffer): void {
+    if (this.#filled + chunk.length > this.#target.length) {
+      this.#stop(invalidDelta('a stream of the delta unpacks to more bytes than it declares'));
+      this.#zstd.destroy();
+      return;
+    }
+    this.#target.set(chunk, this.#filled);
+    this.#filled += chunk.length;
+  }
+
+  #stop(error: unknown): void {
+    this.#error ??= error;
+    this.#fail?.(this.#error);
+  }
+}
+
+function unpackError(error: Error): SnapgateError {
+  if (error instanceof SnapgateError) return error;
+  const code = (error as NodeJS.ErrnoException).code ?? '';
+  if (/windowTooLarge|memory_allocation/i.test(code)) {
+    return new SnapgateError('LIMIT_EXCEEDED', 'the delta needs a larger window than it declares', {
+      cause: error,
+    });
+  }
+  return invalidDelta('a stream of the delta is not valid zstd', error);
+}
+
+/** `level` is that of zstd. One thread: several inside zstd lose data in Node. */
+export function openPacker({ coder, parameter }: StreamCoder, level: number): StreamPacker {
+  if (coder !== CODER.ZSTD) throw new RangeError('a stream without a coder cannot be packed');
+  const zstd = createZstdCompress({
+    chunkSize: 64 * 1024,
+    params: {
+      [constants.ZSTD_c_compressionLevel]: level,
+      [constants.ZSTD_c_windowLog]: parameter,
+      [constants.ZSTD_c_contentSizeFlag]: 0,
+      [constants.ZSTD_c_checksumFlag]: 0,
+    },
+  });
+  let chunks: Buffer[] = [];
+  zstd.on('data', (chunk: Buffer) => chunks.push(chunk));
+  return {
+    pack: (bytes) =>
+      new Promise((resolve, reject) => {
+        zstd.once('error', reject);
+        zstd.write(bytes);
+        zstd.flush(constants.ZSTD_e_flush, () => {
+          zstd.off('error', reject);
+          const packed = Buffer.concat(chunks);
+          chunks = [];
+          resolve(packed);
+        });
+      }),
+    close: () => void zstd.destroy(),
+  };
+}

@@ -1,0 +1,199 @@
+import type { Piece, SourceFile } from '../piece.ts';
+import { invalidDelta } from './bytes.ts';
+import { EntryReader } from './entry-reader.ts';
+import type { LayerDeltaHeader } from './header.ts';
+import { Operations } from './operations.ts';
+import { Parts } from './parts.ts';
+import { PartsReader } from './parts-reader.ts';
+import type { ApplyOptions } from './reader.ts';
+import type { Checkpoint, SegmentReader } from './segment-reader.ts';
+import type { SourceEntries, SourceEntry } from './source-entries.ts';
+import { joinRecords, paddingOf } from './tar-records.ts';
+
+/** Commands (FORMAT.md section 5). */
+export const COMMAND = {
+  KEEP: 0,
+  MOVE: 1,
+  ENTRY: 2,
+  STREAM: 3,
+  BUILD: 4,
+  UNPACK: 5,
+  ENCODE: 6,
+  FREE: 7,
+} as const;
+
+/** Carries out the commands of a delta. */
+export class CommandReader {
+  readonly #header: LayerDeltaHeader;
+  readonly #segments: SegmentReader;
+  readonly #entries: SourceEntries;
+  readonly #options: ApplyOptions;
+  readonly #operations: Operations;
+  readonly #parts: Parts;
+  readonly #partsReader: PartsReader;
+  readonly #entryReader: EntryReader;
+  #pointer = 0;
+  #output = 0;
+
+  constructor(
+    header: LayerDeltaHeader,
+    segments: SegmentReader,
+    entries: SourceEntries,
+    options: ApplyOptions,
+  ) {
+    this.#header = header;
+    this.#segments = segments;
+    this.#entries = entries;
+    this.#options = options;
+    this.#parts = new Parts(header, options.workspace);
+    const openFile = (path: string) => options.source.open(path);
+    const openEntry = (distance: number) => this.#openEntry(distance);
+    this.#operations = new Operations({
+      ...{ streams: segments.streams, openFile, openEntry },
+      nextSegment: () => this.#continue(),
+      openPart: (age) => this.#parts.open(age),
+    });
+    this.#partsReader = new PartsReader({
+      ...{ streams: segments.streams, parts: this.#parts, operations: this.#operations },
+      ...{ recompressor: options.recompressor, openFile, openEntry },
+    });
+    this.#entryReader = new EntryReader(segments.streams, entries);
+  }
+
+  /** Yields the tar stream. Throws DELTA_INVALID, DELTA_SOURCE_MISMATCH, LIMIT_EXCEEDED. */
+  async *run(): AsyncGenerator<Piece, void, void> {
+    if (!(await this.#start())) throw invalidDelta('the delta holds nothing');
+    const { commands } = this.#segments.streams;
+    for (;;) {
+      if (commands.left > 0) {
+        for await (const piece of this.#command(commands.byte())) {
+          this.#output += piece.bytes.length;
+          if (this.#output > this.#header.outputSize) {
+            throw invalidDelta('the delta makes more than it declares');
+          }
+          yield piece;
+        }
+        continue;
+      }
+      const found = await this.#segments.next();
+      if (found === 'end') break;
+      if (found !== 'next') this.#restart(found);
+    }
+    if (this.#output < this.#header.outputSize) {
+      throw invalidDelta('the delta makes less than it declares');
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#parts.close();
+  }
+
+  /** The first segment, which is a checkpoint. */
+  async #start(): Promise<boolean> {
+    const found = await this.#segments.next();
+    if (found === 'end') return false;
+    if (found === 'next') throw invalidDelta('the delta does not start with a checkpoint');
+    const { resume } = this.#options;
+    this.#output = resume?.checkpoint.outputPosition ?? 0;
+    if (resume === undefined && found.sourcePointer !== 0) {
+      throw invalidDelta('the delta starts in the middle');
+    }
+    this.#restart(found);
+    return true;
+  }
+
+  #restart(checkpoint: Checkpoint): void {
+    if (checkpoint.outputPosition !== this.#output) {
+      throw invalidDelta('a checkpoint of the delta stands in a wrong place');
+    }
+    this.#parts.restart();
+    this.#partsReader.restart();
+    this.#entryReader.restart();
+    this.#moveTo(checkpoint.sourcePointer);
+    this.#options.onCheckpoint?.(checkpoint, this.#header);
+  }
+
+  /** The next segment, inside a command. */
+  async #continue(): Promise<void> {
+    const found = await this.#segments.next();
+    if (found === 'end') throw invalidDelta('the delta ends inside a command');
+    if (found !== 'next') throw invalidDelta('a checkpoint stands inside a command');
+  }
+
+  #moveTo(pointer: number): void {
+    if (!this.#entries.allows(pointer)) {
+      throw invalidDelta('the delta goes on beyond the entries of the source');
+    }
+    this.#pointer = pointer;
+  }
+
+  async *#command(code: number): AsyncGenerator<Piece, void, void> {
+    const { commands } = this.#segments.streams;
+    switch (code) {
+      case COMMAND.KEEP:
+        yield* this.#keep(atLeastOne(commands.number()));
+        return;
+      case COMMAND.MOVE:
+        this.#moveTo(this.#pointer + commands.signed());
+        return;
+      case COMMAND.ENTRY:
+        yield* this.#entry();
+        return;
+      case COMMAND.STREAM:
+        yield* this.#operations.run(atLeastOne(commands.number()));
+        return;
+      case COMMAND.BUILD:
+        await this.#partsReader.build();
+        return;
+      case COMMAND.UNPACK:
+        await this.#partsReader.unpack();
+        return;
+      case COMMAND.ENCODE:
+        await this.#partsReader.encode();
+        return;
+      case COMMAND.FREE:
+        await this.#parts.free(commands.number());
+        return;
+      default:
+        throw invalidDelta(`the delta holds the unknown command ${code}`);
+    }
+  }
+
+  *#keep(count: number): Generator<Piece, void, void> {
+    for (let i = 0; i < count; i += 1) {
+      const { records, facts, padding } = this.#entries.at(this.#pointer);
+      yield { bytes: joinRecords(records) };
+      if (facts.size > 0) {
+        yield* this.#operations.whole(this.#options.source.open(facts.path), facts.size);
+        if (padding.length > 0) yield { bytes: padding };
+      }
+      this.#pointer += 1;
+    }
+  }
+
+  async *#entry(): AsyncGenerator<Piece, void, void> {
+    const { records, facts, reference, pointer } = this.#entryReader.read(this.#pointer);
+    const path = () => (reference?.facts ?? facts()).path;
+    const { size } = facts();
+    this.#moveTo(pointer);
+    yield { bytes: joinRecords(records) };
+    if (size === 0) return;
+    const defaultSource = () => this.#options.source.open(path());
+    const { commands } = this.#segments.streams;
+    const content = commands.byte();
+    if (content === 0) yield* this.#operations.whole(defaultSource(), size);
+    else if (content === 1) yield* this.#operations.run(size, defaultSource);
+    else throw invalidDelta('the content of an entry is of an unknown kind');
+    if (paddingOf(size) > 0) yield { bytes: new Uint8Array(paddingOf(size)) };
+  }
+
+  #openEntry(distance: number): SourceFile {
+    const { facts }: SourceEntry = this.#entries.at(this.#pointer + distance);
+    return this.#options.source.open(facts.path);
+  }
+}
+
+function atLeastOne(count: number): number {
+  if (count === 0) throw invalidDelta('a command does nothing');
+  return count;
+}

@@ -1,0 +1,281 @@
+import type { Digest } from '../../digest.ts';
+import { ByteWriter } from './bytes.ts';
+import { COMMAND } from './commands.ts';
+import { type ContentChunk, ContentWriter } from './content-writer.ts';
+import { EntryWriter } from './entry-writer.ts';
+import { CODER, encodeHeader, type LayerDeltaHeader, STREAMS, type StreamName } from './header.ts';
+import { OPERATION } from './operations.ts';
+import { UNPACK_FROM } from './parts-reader.ts';
+import { type SegmentBytes, SegmentWriter } from './segment-writer.ts';
+import type { SourceEntry } from './source-entries.ts';
+import type { TarRecord } from './tar-records.ts';
+
+/** Something that content is made of. */
+export type ContentSource =
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'entry'; readonly index: number }
+  | { readonly kind: 'part'; readonly part: number };
+
+/** How a delta is packed. */
+export type LayerDeltaPacking = {
+  /** zstd level, 1 to 22. */
+  readonly level: number;
+  /** Base-2 logarithm of each stream's window. */
+  readonly windowLog: number;
+};
+
+/** A segment is closed when it has this many bytes unpacked. */
+const SEGMENT_TARGET = 2 * 1024 * 1024;
+const SEGMENT_LIMIT = 4 * 1024 * 1024;
+
+/**
+ * Writes a layer delta. Its body goes to `write` as it comes; the header, which declares what the
+ * body turned out to need, comes last, from {@link finish}.
+ */
+export class LayerDeltaWriter {
+  readonly #segments: SegmentWriter;
+  readonly #coders: LayerDeltaHeader['coders'];
+  readonly #streams: Record<StreamName, ByteWriter>;
+  readonly #entries: EntryWriter;
+  readonly #parts = new Map<number, number>();
+  readonly #recipes = new Map<string, number>();
+  #nextPart = 0;
+  #pointer = 0;
+  #isFirst = true;
+  #temporary = 0;
+  #temporaryMost = 0;
+  #partsMost = 0;
+  #encoderMemory = 0;
+
+  constructor(packing: LayerDeltaPacking, write: (bytes: Uint8Array) => Promise<void>) {
+    const coder = { coder: CODER.ZSTD, parameter: packing.windowLog };
+    this.#coders = STREAMS.map(() => coder);
+    const header = { coders: this.#coders, segmentLimit: SEGMENT_LIMIT };
+    this.#segments = new SegmentWriter(header, packing.level, write);
+    this.#streams = {
+      ...{ commands: new ByteWriter(), operations: new ByteWriter(), lengths: new ByteWriter() },
+      ...{ seeks: new ByteWriter(), runs: new ByteWriter(), differences: new ByteWriter() },
+      ...{ literals: new ByteWriter(), text: new ByteWriter() },
+    };
+    this.#entries = new EntryWriter(this.#streams);
+  }
+
+  /** The source pointer. */
+  get pointer(): number {
+    return this.#pointer;
+  }
+
+  /** Packed bytes so far, by stream. */
+  get packed(): Readonly<Record<StreamName, number>> {
+    return this.#segments.packed;
+  }
+
+  /** The next `count` source entries as they are. */
+  keep(count: number): void {
+    this.#streams.commands.byte(COMMAND.KEEP);
+    this.#streams.commands.number(count);
+    this.#pointer += count;
+  }
+
+  moveTo(pointer: number): void {
+    if (pointer === this.#pointer) return;
+    this.#streams.commands.byte(COMMAND.MOVE);
+    this.#streams.commands.signed(pointer - this.#pointer);
+    this.#pointer = pointer;
+  }
+
+  /**
+   * The headers of an entry; `reference` is the source entry that they are coded against. After it,
+   * for a regular file with content, comes {@link wholeSource} or {@link content}. False, with
+   * nothing written, when they have a form that only {@link stream} can carry.
+   */
+  entry(
+    records: readonly TarRecord[],
+    reference?: { readonly index: number; readonly entry: SourceEntry },
+  ): boolean {
+    if (!this.#entries.write(records, reference, this.#pointer)) return false;
+    if (reference !== undefined) this.#pointer = reference.index + 1;
+    return true;
+  }
+
+  /** The content of the entry is that of its default source. */
+  wholeSource(): void {
+    this.#streams.commands.byte(0);
+  }
+
+  /** The content of the entry by operations whose table starts with the default source. */
+  async content(sources: readonly ContentSource[], chunks: readonly ContentChunk[]): Promise<void> {
+    this.#streams.commands.byte(1);
+    await this.#operations(sources, chunks);
+  }
+
+  /** `size` bytes of the tar stream by operations. */
+  async stream(
+    size: number,
+    sources: readonly ContentSource[],
+    chunks: readonly ContentChunk[],
+  ): Promise<void> {
+    this.#streams.commands.byte(COMMAND.STREAM);
+    this.#streams.commands.number(size);
+    await this.#operations(sources, chunks);
+  }
+
+  /** Bytes of the tar stream as they are. */
+  async literal(bytes: Uint8Array): Promise<void> {
+    if (bytes.length === 0) return;
+    const content = new ContentWriter(0);
+    content.literal(bytes);
+    await this.stream(bytes.length, [], content.finish());
+  }
+
+  /** A new part by operations; returns its number. */
+  async build(
+    size: number,
+    sources: readonly ContentSource[],
+    chunks: readonly ContentChunk[],
+  ): Promise<number> {
+    this.#streams.commands.byte(COMMAND.BUILD);
+    this.#streams.commands.number(size);
+    await this.#operations(sources, chunks);
+    return this.#addPart(size);
+  }
+
+  /** A new part of what a stretch of a source unpacks to; `memory` is what unpacking takes, bytes. */
+  unpack(
+    from: ContentSource,
+    packed: { readonly offset: number; readonly length: number },
+    method: number,
+    size: number,
+    memory: number,
+  ): number {
+    const { commands, text } = this.#streams;
+    commands.byte(COMMAND.UNPACK);
+    if (from.kind === 'file') {
+      commands.byte(UNPACK_FROM.FILE);
+      writePath(commands, text, from.path);
+    } else if (from.kind === 'entry') {
+      commands.byte(UNPACK_FROM.ENTRY_FILE);
+      commands.signed(from.index - this.#pointer);
+    } else {
+      commands.byte(UNPACK_FROM.PART);
+      commands.number(this.#age(from.part));
+    }
+    commands.number(packed.offset);
+    commands.number(packed.length);
+    commands.byte(method);
+    commands.number(size);
+    this.#encoderMemory = Math.max(this.#encoderMemory, memory);
+    return this.#addPart(size);
+  }
+
+  /** A new part of what another becomes with a recipe; `memory` is what the encoder takes, bytes. */
+  encode(part: number, recipe: Uint8Array, size: number, memory: number): number {
+    const { commands, text } = this.#streams;
+    commands.byte(COMMAND.ENCODE);
+    commands.number(this.#age(part));
+    const key = Buffer.from(recipe).toString('latin1');
+    const known = this.#recipes.get(key);
+    commands.number(known ?? 0);
+    if (known === undefined) {
+      commands.number(recipe.length);
+      text.bytes(recipe);
+      this.#recipes.set(key, this.#recipes.size + 1);
+    }
+    commands.number(size);
+    this.#encoderMemory = Math.max(this.#encoderMemory, memory);
+    return this.#addPart(size);
+  }
+
+  /** Gives up a part. */
+  free(part: number): void {
+    this.#streams.commands.byte(COMMAND.FREE);
+    this.#streams.commands.number(this.#age(part));
+    this.#temporary -= this.#parts.get(part) ?? 0;
+    this.#parts.delete(part);
+  }
+
+  /** Ends the delta and returns what stands before its body. */
+  async finish(output: {
+    readonly size: number;
+    readonly digest: Digest;
+    readonly sourceLayers: readonly Digest[];
+  }): Promise<Buffer> {
+    if (this.#isFirst || this.#pending() > 0) await this.#flush();
+    await this.#segments.end();
+    return encodeHeader({
+      ...{ outputSize: output.size, outputDigest: output.digest },
+      ...{ segmentLimit: SEGMENT_LIMIT, temporaryLimit: this.#temporaryMost },
+      ...{ partLimit: this.#partsMost, encoderMemory: this.#encoderMemory },
+      ...{ sourceLayers: output.sourceLayers, coders: this.#coders },
+    });
+  }
+
+  close(): void {
+    this.#segments.close();
+  }
+
+  /** Writes out what has gathered; between two commands it may be called at any time. */
+  async drain(): Promise<void> {
+    if (this.#pending() >= SEGMENT_TARGET) await this.#flush();
+  }
+
+  async #operations(
+    sources: readonly ContentSource[],
+    chunks: readonly ContentChunk[],
+  ): Promise<void> {
+    for (const source of sources) this.#source(source);
+    for (const chunk of chunks) {
+      for (const [name, bytes] of Object.entries(chunk)) {
+        this.#streams[name as keyof ContentChunk].bytes(bytes);
+      }
+      await this.drain();
+    }
+  }
+
+  #source(source: ContentSource): void {
+    const { operations, commands, text } = this.#streams;
+    if (source.kind === 'file') {
+      operations.byte(OPERATION.FILE);
+      writePath(commands, text, source.path);
+    } else if (source.kind === 'entry') {
+      operations.byte(OPERATION.ENTRY_FILE);
+      commands.signed(source.index - this.#pointer);
+    } else {
+      operations.byte(OPERATION.PART);
+      commands.number(this.#age(source.part));
+    }
+  }
+
+  #age(part: number): number {
+    if (!this.#parts.has(part)) throw new RangeError(`part ${part} does not live`);
+    return this.#nextPart - part;
+  }
+
+  #addPart(size: number): number {
+    const part = this.#nextPart++;
+    this.#parts.set(part, size);
+    this.#temporary += size;
+    this.#temporaryMost = Math.max(this.#temporaryMost, this.#temporary);
+    this.#partsMost = Math.max(this.#partsMost, this.#parts.size);
+    return part;
+  }
+
+  #pending(): number {
+    return STREAMS.reduce((sum, name) => sum + this.#streams[name].length, 0);
+  }
+
+  async #flush(): Promise<void> {
+    const bytes = Object.fromEntries(
+      STREAMS.map((name) => [name, this.#streams[name].take()]),
+    ) as SegmentBytes;
+    const checkpoint = this.#isFirst ? { outputPosition: 0, sourcePointer: 0 } : undefined;
+    this.#isFirst = false;
+    await this.#segments.segment(bytes, checkpoint);
+  }
+}
+
+function writePath(commands: ByteWriter, text: ByteWriter, path: string): void {
+  const bytes = Buffer.from(path, 'latin1');
+  commands.number(bytes.length);
+  text.bytes(bytes);
+}
