@@ -5,6 +5,7 @@ import type { StreamName } from './header.ts';
 import { RecordMemory, writeRecord } from './record-codec.ts';
 import type { SourceEntry } from './source-entries.ts';
 import {
+  entryFacts,
   isExtension,
   MAX_EXTENSIONS,
   MAX_RECORD_BYTES,
@@ -46,7 +47,7 @@ export class EntryWriter {
         const isOwn = i === records.length - 1;
         return old !== undefined && writeRecord(output, record, old, memory, !isOwn);
       });
-    if (!isWritten) {
+    if (!isWritten || !hasFacts(records)) {
       memory.substitution = before;
       return false;
     }
@@ -75,6 +76,16 @@ export class EntryWriter {
     for (const type of types) output.text.byte(type);
     const own = old.at(-1) ?? this.#memory.last('own');
     return [...types.map((type) => this.#memory.last(type)), own];
+  }
+}
+
+/** Whether path and size of an entry can be told as a reader tells them. */
+function hasFacts(records: readonly TarRecord[]): boolean {
+  try {
+    entryFacts(records);
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -115,20 +115,18 @@ export type EntryFacts = { readonly path: string; readonly size: number; readonl
 /** Throws DELTA_INVALID. */
 export function entryFacts(records: readonly TarRecord[]): EntryFacts {
   const own = records.at(-1)?.block ?? BLANK_RECORD.block;
-  let path: string | undefined;
+  let pax: Map<string, string> | undefined;
   let longName: string | undefined;
   let size = octalSize(own);
   for (const { block, data } of records.slice(0, -1)) {
     const text = Buffer.from(data.buffer, data.byteOffset, data.length);
     if (recordType(block) === 0x4c) longName = untilNul(text);
-    if (recordType(block) !== 0x78) continue;
-    const pax = paxValues(text);
-    path = pax.get('path') ?? path;
-    const stated = pax.get('size');
-    if (stated !== undefined) size = decimalSize(stated);
+    if (recordType(block) === 0x78) pax = paxValues(text);
   }
+  const stated = pax?.get('size');
+  if (stated !== undefined) size = decimalSize(stated);
   return {
-    path: cleanPath(path ?? longName ?? headerName(own)),
+    path: cleanPath(pax?.get('path') ?? longName ?? headerName(own)),
     size: isRegular(recordType(own)) ? size : 0,
     type: recordType(own),
   };
