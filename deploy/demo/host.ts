@@ -1,4 +1,5 @@
-import { writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Machine } from './machine.ts';
 import type { Json, Outcome, Stage } from './stage.ts';
@@ -12,33 +13,44 @@ export type HostAnswer = {
   readonly exit: number;
 };
 
+/** What a machine follows and whom it trusts. */
+export type Follows = {
+  /** Origin of the gateway. */
+  readonly gateway: string;
+  readonly repository: string;
+  readonly tag: string;
+  readonly policy: Json;
+};
+
 /** `snaphost` on the demo's machine. */
 export class Host {
   readonly #stage: Stage;
-  readonly #config: string;
+  readonly #root: string;
 
-  private constructor(stage: Stage, config: string) {
+  private constructor(stage: Stage, root: string) {
     this.#stage = stage;
-    this.#config = config;
+    this.#root = root;
   }
 
-  /** Writes the machine's configuration: where it stores, whom it follows, whom it trusts. */
+  /** Writes the machine's configuration: what it follows and whom it trusts. */
   static async configure(
     stage: Stage,
     machine: Machine,
-    image: string,
-    policy: Json,
+    { gateway, repository, tag, policy }: Follows,
   ): Promise<Host> {
-    const policyFile = stage.path('policy.json');
-    await writeFile(policyFile, JSON.stringify(policy, null, 2));
-    const config = stage.path('snaphost.json');
-    await writeFile(config, JSON.stringify(hostConfig(machine, image, policyFile), null, 2));
-    return new Host(stage, config);
+    const folder = join(machine.root, 'etc/snaphost');
+    await mkdir(folder, { recursive: true });
+    const { graphRoot, runRoot } = machine;
+    const config = { gateways: [gateway], repository, tag, graphRoot, runRoot };
+    for (const [name, content] of Object.entries({ config, policy })) {
+      await writeFile(join(folder, `${name}.json`), `${JSON.stringify(content, null, 2)}\n`);
+    }
+    return new Host(stage, machine.root);
   }
 
   /** Runs a command. A refusal is an answer, not a failure. */
   async ask(...args: string[]): Promise<HostAnswer> {
-    const argv = [process.execPath, SNAPHOST, ...args, '--config', this.#config, '--json'];
+    const argv = [process.execPath, SNAPHOST, ...args, '--root', this.#root, '--json'];
     const { value, code } = await this.#stage.json(argv, { mayFail: true });
     const error = value.error as HostAnswer['error'];
     return { value, error, exit: code };
@@ -53,11 +65,6 @@ export class Host {
 
   /** Runs a command for people to read. */
   show(...args: string[]): Promise<Outcome> {
-    return this.#stage.run([process.execPath, SNAPHOST, ...args, '--config', this.#config]);
+    return this.#stage.run([process.execPath, SNAPHOST, ...args, '--root', this.#root]);
   }
-}
-
-function hostConfig(machine: Machine, image: string, policy: string): Json {
-  const { graphRoot, runRoot, root } = machine;
-  return { image, policy, root, storage: { graphRoot, runRoot } };
 }

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { makeKey } from './gateway.ts';
 import { addLayer } from './images.ts';
 import type { Json } from './stage.ts';
-import { type Cast, publish, REPOSITORY } from './story.ts';
+import { type Cast, publish, REPOSITORY, TAG } from './story.ts';
 
 /** Shows what the machine does not take, and that nothing of it changes. */
 export async function showRefusals(cast: Cast): Promise<Json> {
@@ -68,7 +68,7 @@ async function corruptedDelta({ teller, host, machine }: Cast): Promise<Json> {
 }
 
 async function digestOf({ gateway }: Cast): Promise<string> {
-  const answer = await fetch(`http://${gateway}/v2/${REPOSITORY}/manifests/stable`, {
+  const answer = await fetch(`http://${gateway}/v2/${REPOSITORY}/manifests/${TAG}`, {
     method: 'HEAD',
     headers: { accept: 'application/vnd.oci.image.manifest.v1+json' },
   });

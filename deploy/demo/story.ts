@@ -35,6 +35,7 @@ export type Cast = {
 };
 
 export const REPOSITORY = 'edge/os';
+export const TAG = 'stable';
 const DISK_BYTES = 12e9;
 
 /** Tells the whole story. Answers with what was measured. */
@@ -107,7 +108,7 @@ async function openStage(
   });
   const line = await layLine(stage, gateway);
   const machine = await Machine.build(stage, 'machine', DISK_BYTES);
-  const host = await Host.configure(stage, machine, `${line.host}/${REPOSITORY}:stable`, {
+  const policy = {
     version: 1,
     keys: { publisher: { pem: publisher.pem }, gateway: { pem: vouching.pem } },
     rules: [
@@ -117,7 +118,9 @@ async function openStage(
         deltas: { signers: ['gateway'] },
       },
     ],
-  });
+  };
+  const follows = { gateway: `http://${line.host}`, repository: REPOSITORY, tag: TAG, policy };
+  const host = await Host.configure(stage, machine, follows);
   teller.say(`registry  ${registry.host}  docker-registry as Debian ships it`);
   teller.say(`gateway   ${gateway}  snapgate serve`);
   teller.say(`line      ${line.host}  passes everything on, and counts the bytes`);
@@ -131,7 +134,7 @@ export async function publish(
   source: string,
   key: Cast['publisher'] | undefined = publisher,
 ): Promise<void> {
-  const target = `docker://${gateway}/${REPOSITORY}:stable`;
+  const target = `docker://${gateway}/${REPOSITORY}:${TAG}`;
   await stage.run(['skopeo', 'copy', '--quiet', '--dest-tls-verify=false', source, target]);
   if (key !== undefined) await sign(stage, key, target);
 }
@@ -139,8 +142,8 @@ export async function publish(
 async function installFirst(cast: Cast): Promise<Cost> {
   const { teller, v1, machine, line, host } = cast;
   teller.step('v1 is published, and the bare machine takes it whole');
-  teller.command(`skopeo copy oci:v1 docker://${cast.gateway}/${REPOSITORY}:stable`);
-  teller.command(`snapgate sign --key publisher.key docker://${cast.gateway}/${REPOSITORY}:stable`);
+  teller.command(`skopeo copy oci:v1 docker://${cast.gateway}/${REPOSITORY}:${TAG}`);
+  teller.command(`snapgate sign --key publisher.key docker://${cast.gateway}/${REPOSITORY}:${TAG}`);
   await publish(cast, `oci:${v1.layout}:v1`);
   teller.command('snaphost update');
   const cost = await costOf(machine, line, () => host.must('update'));
@@ -170,7 +173,7 @@ async function updateByDelta(cast: Cast): Promise<{ cost: Cost; report: Json }> 
 
 async function lookAround({ teller, machine, line, host }: Cast): Promise<void> {
   teller.step('Podman sees an ordinary image');
-  const image = `${line.host}/${REPOSITORY}:stable`;
+  const image = `${line.host}/${REPOSITORY}:${TAG}`;
   teller.command('podman images');
   const format = '{{.ID}}  {{.Repository}}:{{.Tag}}  {{.Size}}';
   const { out } = await machine.podman(['images', '--format', format]);
