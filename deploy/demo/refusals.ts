@@ -1,6 +1,6 @@
 import { open, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { digestOf, readDelta, requestDelta } from './ask-gateway.ts';
 import { makeKey } from './gateway.ts';
 import { addLayer } from './images.ts';
 import type { Json } from './stage.ts';
@@ -19,9 +19,9 @@ export async function showRefusals(cast: Cast): Promise<Json> {
   if ((await machine.bootsNext()) !== before)
     throw new Error('a refused image changed the machine');
   await publish(cast, v3);
-  const target = await digestOf(cast);
-  const artifact = await requestDelta(cast, cast.v2.digest, target);
-  await corrupt(cast, artifact);
+  const { gateway, v2 } = cast;
+  const target = await digestOf(gateway, REPOSITORY, TAG);
+  await corrupt(cast, await requestDelta(stage, gateway, REPOSITORY, v2.digest, target));
   const corrupted = await corruptedDelta(cast);
   return { unsigned, wrongKey, corrupted };
 }
@@ -67,51 +67,9 @@ async function corruptedDelta({ teller, host, machine }: Cast): Promise<Json> {
   return { reason: text, method: value.method };
 }
 
-async function digestOf({ gateway }: Cast): Promise<string> {
-  const answer = await fetch(`http://${gateway}/v2/${REPOSITORY}/manifests/${TAG}`, {
-    method: 'HEAD',
-    headers: { accept: 'application/vnd.oci.image.manifest.v1+json' },
-  });
-  const digest = answer.headers.get('docker-content-digest');
-  if (digest === null) throw new Error(`the gateway named no digest (${answer.status})`);
-  return digest;
-}
-
-/** Has the gateway make a delta, as a machine would. Answers with the digest of its manifest. */
-async function requestDelta(
-  { stage, gateway }: Cast,
-  source: string,
-  target: string,
-): Promise<string> {
-  const url = new URL(`http://${gateway}/v2/${REPOSITORY}/_snapgate/deltas`);
-  let answer = await fetch(url, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ source, target }),
-  });
-  for (;;) {
-    const job = (await answer.json()) as {
-      state?: string;
-      artifact?: { digest: string };
-      error?: Json;
-    };
-    if (job.artifact !== undefined) return job.artifact.digest;
-    if (answer.status !== 202) throw new Error(`no delta was made: ${JSON.stringify(job)}`);
-    const next = new URL(answer.headers.get('location') ?? '', url);
-    await sleep(200, undefined, { signal: stage.signal });
-    answer = await fetch(next);
-  }
-}
-
 /** Flips a bit in the largest blob of a delta, on the disk of the registry. */
 async function corrupt({ gateway, registryData }: Cast, artifact: string): Promise<void> {
-  const url = `http://${gateway}/v2/${REPOSITORY}/manifests/${artifact}`;
-  const answer = await fetch(url, {
-    headers: { accept: 'application/vnd.oci.image.manifest.v1+json' },
-  });
-  const { layers } = (await answer.json()) as {
-    layers: { digest: string; size: number; annotations?: Record<string, string> }[];
-  };
+  const { layers } = await readDelta(gateway, REPOSITORY, artifact);
   const [largest] = layers
     .filter((one) => one.annotations?.['io.github.containers.delta.content'] === 'image-layer')
     .sort((a, b) => b.size - a.size);

@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { formatSeconds } from '../../shared/cli/format.ts';
 import { startRegistry } from '../../test/support/registry.ts';
+import { readDelta, requestDelta } from './ask-gateway.ts';
 import { makeKey, sign, startGateway } from './gateway.ts';
 import { Host } from './host.ts';
 import { changedPackages, type DemoImage, readDemoImage } from './images.ts';
@@ -43,18 +44,18 @@ export async function tell(stage: Stage, teller: Teller, options: DemoOptions): 
   const { v1, v2 } = await buildImages(stage, teller, options);
   const cast = await openStage(stage, teller, v1, v2);
   const install = await installFirst(cast);
+  const delta = await makeDelta(cast);
   const update = await updateByDelta(cast);
   await lookAround(cast);
   await rollBack(cast);
   const refused = await showRefusals(cast);
   const podman = await comparePodman(cast);
-  const costs = { install, update: update.cost, podman: podman.update };
-  showCosts(cast, costs);
+  showCosts(cast, update.cost, podman.update);
   return {
     size: options.small ? 'small' : 'full',
     images: { v1: v1.digest, v2: v2.digest, fullBytes: v2.bytes },
-    ...costs,
-    report: update.report,
+    ...{ install, delta, update: update.cost, report: update.report },
+    ...{ podmanInstall: podman.first, podman: podman.update },
     refused,
   };
 }
@@ -152,12 +153,32 @@ async function installFirst(cast: Cast): Promise<Cost> {
   return cost;
 }
 
+/** What making a delta took at the gateway, and the size of its layers. */
+type Making = { readonly seconds: number; readonly layerBytes: number };
+
+async function makeDelta(cast: Cast): Promise<Making> {
+  const { stage, teller, gateway, v1, v2 } = cast;
+  teller.step('v2 is published, and the gateway makes a delta from v1');
+  await publish(cast, `oci:${v2.layout}:v2`);
+  teller.say('The first machine that asks has it made; all others get the same one. Asking now.');
+  const started = performance.now();
+  const artifact = await requestDelta(stage, gateway, REPOSITORY, v1.digest, v2.digest);
+  const seconds = (performance.now() - started) / 1000;
+  const { layers } = await readDelta(gateway, REPOSITORY, artifact);
+  const layerBytes = layers
+    .filter((layer) => layer.annotations?.['io.github.containers.delta.content'] === 'image-layer')
+    .reduce((sum, layer) => sum + layer.size, 0);
+  teller.good(
+    `${bytesOf(layerBytes, v2.bytes)} of the image, made and signed in ${formatSeconds(seconds)}`,
+  );
+  return { seconds, layerBytes };
+}
+
 async function updateByDelta(cast: Cast): Promise<{ cost: Cost; report: Json }> {
   const { teller, v2, machine, line, host } = cast;
-  teller.step('v2 is published, and the machine takes what changed');
-  await publish(cast, `oci:${v2.layout}:v2`);
+  teller.step('The machine takes what changed');
   teller.command('snaphost check');
-  await host.ask('check');
+  for (const row of (await host.show('check')).out.trim().split('\n')) teller.say(`  ${row}`);
   teller.command('snaphost update');
   let report: Json = {};
   const cost = await costOf(machine, line, async () => {
@@ -216,21 +237,19 @@ function costLine({ line, written, seconds }: Cost, whole?: number): string {
   return `${bytesOf(line, whole)} on the line, ${bytesOf(written)} written to disk, ${formatSeconds(seconds)}`;
 }
 
-function showCosts({ teller, v2 }: Cast, costs: Readonly<Record<string, Cost>>): void {
+function showCosts({ teller, v2 }: Cast, update: Cost, podman: Cost): void {
   teller.step('What v1 → v2 took');
   const atOneMegabit = (bytes: number) => formatSeconds((8 * bytes) / 1e6);
   const row = (name: string, cost: Cost) => [
     ...[name, bytesOf(cost.line), bytesOf(cost.written), formatSeconds(cost.seconds)],
     atOneMegabit(cost.line),
   ];
-  const { update, podman } = costs;
-  if (update === undefined || podman === undefined) return;
   teller.table(
     ['', 'on the line', 'written to disk', 'seconds here', 'on a line of 1 Mbit/s'],
     [
       row('Snapgate, by delta', update),
       row('podman pull', podman),
-      ['the whole image', bytesOf(v2.bytes), '', '', atOneMegabit(v2.bytes)],
+      ['the whole image', bytesOf(v2.bytes), '-', '-', atOneMegabit(v2.bytes)],
     ],
   );
   const share = (a: number, b: number) => `1/${(b / a).toFixed(1)}`;
