@@ -1,11 +1,9 @@
+import { DELTA_ANNOTATION } from '../../shared/delta/annotations.ts';
 import { type Digest, isDigest } from '../../shared/digest.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
 import { type Manifest, parseManifest } from '../../shared/oci/manifest.ts';
 import { DELTA_ARTIFACT, isIndexType, layerCompression } from '../../shared/oci/media-types.ts';
 import type { DeltaFacts } from '../store/facts.ts';
-
-/** Start of the names of a delta's annotations. */
-export const DELTA_ANNOTATION = 'io.github.containers.delta.';
 
 /**
  * What a referrer is, when it is a delta whose annotations make sense; otherwise undefined. Its

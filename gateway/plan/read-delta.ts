@@ -1,3 +1,4 @@
+import { DELTA_ANNOTATION } from '../../shared/delta/annotations.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentReader, StoredManifest } from '../../shared/oci/content.ts';
@@ -9,7 +10,7 @@ import {
 } from '../../shared/oci/manifest.ts';
 import { readSmallBlob } from '../../shared/oci/read-small-blob.ts';
 import type { DeltaFacts } from '../store/facts.ts';
-import { DELTA_ANNOTATION, deltaFacts } from './delta-facts.ts';
+import { deltaFacts } from './delta-facts.ts';
 import { type ReadImage, readImageOf } from './read-image.ts';
 
 /** A delta artifact, read and checked as far as its manifests go. */

@@ -1,0 +1,200 @@
+import { createReadStream } from 'node:fs';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import type { Digest } from '../../shared/digest.ts';
+import { SnapgateError } from '../../shared/errors.ts';
+import type { ContentWriter, StoredManifest } from '../../shared/oci/content.ts';
+import type { Descriptor } from '../../shared/oci/manifest.ts';
+import { TAR_DIFF } from '../../shared/oci/media-types.ts';
+import type { PlanLayer } from '../../shared/plan.ts';
+import { artifactManifest, type DeltaPart, writeArtifact } from './delta-artifact.ts';
+import { DEFAULT_LAYER_LIMITS, type ImageSide, type LayerLimits } from './image-side.ts';
+import { makeLayerDelta } from './layer-delta.ts';
+import { fullLayers, layerBytes } from './layer-plan.ts';
+import { Progress } from './progress.ts';
+import { SourceChooser } from './source-choice.ts';
+import { SourceStore, type SourceStoreOptions } from './source-store.ts';
+import { DiskBudget } from './spool-file.ts';
+import { spoolTargetLayer } from './target-layer.ts';
+import { WorkerPool } from './worker-pool.ts';
+
+/** What creating a delta may use. */
+export type CreateResources = {
+  /** Folder under which temporary files are made and removed. */
+  readonly temporaryFolder: string;
+  /** Most bytes of temporary files; both images stand there unpacked. Default 64 GiB. */
+  readonly diskBytes?: number;
+  /** Worker threads; by default one for each processor, at most four. */
+  readonly workers?: number;
+  /** Memory of the whole process that is kept to, in bytes. Default 1 GiB. */
+  readonly memoryBytes?: number;
+  readonly limits?: LayerLimits;
+};
+
+/** Which delta to make, of what and to where. */
+export type CreateDeltaOptions = CreateResources & {
+  readonly source: ImageSide;
+  readonly target: ImageSide;
+  readonly output: ContentWriter;
+  /** Tag for the delta in the output. */
+  readonly tag?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Takes 0 to 1. */
+  readonly onProgress?: (fraction: number) => void;
+};
+
+/** A delta that was made. Sizes are bytes. */
+export type CreatedDelta = {
+  readonly manifest: StoredManifest;
+  readonly layers: readonly PlanLayer[];
+  /** All that fetching the delta takes, its manifest included. */
+  readonly deltaBytes: number;
+  /** All that pulling the target takes on a machine that holds the source. */
+  readonly fullBytes: number;
+};
+
+/** What the process takes besides the worker threads: its own code, buffers and the zstd encoder. */
+const BASE_BYTES = 416 * 1024 * 1024;
+const MIN_WORKER_BYTES = 48 * 1024 * 1024;
+const WINDOW_LOG = 25;
+const LEVEL = 19;
+
+/**
+ * Makes the delta from one image to another in the tar-diff format and writes it as an artifact.
+ * Each layer delta is applied and checked before anything is written. Throws DELTA_REFUSED when the
+ * delta would not be smaller than pulling, and what reading and writing throw.
+ */
+export async function createDelta(options: CreateDeltaOptions): Promise<CreatedDelta> {
+  const { source, target } = options;
+  const layers = fullLayers(target.facts, [source.facts]);
+  const fullBytes = layerBytes(target.facts, layers);
+  if (!layers.some((layer) => layer.kind === 'full')) {
+    throw refused('no layer of the target has to travel');
+  }
+  await mkdir(options.temporaryFolder, { recursive: true });
+  const folder = await mkdtemp(join(options.temporaryFolder, 'snapgate-delta-'));
+  const work = new DeltaWork(options, layers, folder);
+  try {
+    return await work.run(fullBytes);
+  } finally {
+    await work.close();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function refused(why: string): SnapgateError {
+  return new SnapgateError('DELTA_REFUSED', `no delta is made: ${why}`, {
+    hint: 'Pull the image as it is.',
+  });
+}
+
+class DeltaWork {
+  readonly #options: CreateDeltaOptions;
+  readonly #layers: PlanLayer[];
+  readonly #folder: string;
+  readonly #signal: AbortSignal;
+  readonly #progress: Progress;
+  readonly #pool: WorkerPool;
+  readonly #workerBytes: number;
+  readonly #spooling: SourceStoreOptions;
+  /** Temporary files of layer deltas by their digest. */
+  readonly #deltas = new Map<Digest, string>();
+  readonly #onAbort = () => void this.#pool.close(this.#signal.reason);
+  #installedBytes = 0;
+
+  constructor(options: CreateDeltaOptions, layers: PlanLayer[], folder: string) {
+    this.#options = options;
+    this.#layers = layers;
+    this.#folder = folder;
+    this.#signal = options.signal ?? new AbortController().signal;
+    const room = (options.memoryBytes ?? 1024 ** 3) - BASE_BYTES;
+    const wanted = options.workers ?? Math.min(4, availableParallelism());
+    const count = Math.max(1, Math.min(wanted, Math.floor(room / MIN_WORKER_BYTES)));
+    this.#workerBytes = Math.max(MIN_WORKER_BYTES, Math.floor(room / count));
+    this.#progress = new Progress(options.source, layers, options.onProgress);
+    this.#signal.throwIfAborted();
+    this.#pool = new WorkerPool(count);
+    this.#signal.addEventListener('abort', this.#onAbort);
+    this.#spooling = {
+      ...{ folder, pool: this.#pool, signal: this.#signal },
+      budget: new DiskBudget(options.diskBytes ?? 64 * 1024 ** 3),
+      limits: options.limits ?? DEFAULT_LAYER_LIMITS,
+      onRead: (bytes) => this.#progress.onRead(bytes),
+    };
+  }
+
+  async run(fullBytes: number): Promise<CreatedDelta> {
+    const { source, target, output, tag } = this.#options;
+    const store = await SourceStore.build(source, this.#spooling);
+    const parts: DeltaPart[] = [];
+    try {
+      const chooser = new SourceChooser(store);
+      for (const [index, layer] of this.#layers.entries()) {
+        if (layer.kind === 'full') parts.push(await this.#part(index, store, chooser));
+      }
+    } finally {
+      store.close();
+    }
+    const content = { source, target, parts, bounds: this.#bounds() };
+    const manifest = artifactManifest(content);
+    const wire = layerBytes(target.facts, this.#layers);
+    const deltaBytes = manifest.bytes.byteLength + wire;
+    if (deltaBytes >= fullBytes) {
+      throw refused(`it would take ${deltaBytes} bytes, pulling takes ${fullBytes}`);
+    }
+    this.#signal.throwIfAborted();
+    await writeArtifact(output, content, manifest, (part) => this.#openPart(part), tag);
+    this.#progress.finish();
+    return { manifest, layers: this.#layers, deltaBytes, fullBytes };
+  }
+
+  async close(): Promise<void> {
+    this.#signal.removeEventListener('abort', this.#onAbort);
+    await this.#pool.close();
+  }
+
+  /** Makes what brings one layer, and says in the plan which it is. */
+  async #part(index: number, store: SourceStore, chooser: SourceChooser): Promise<DeltaPart> {
+    const { target } = this.#options;
+    const original = target.manifest.layers[index] as Descriptor;
+    const { diffId } = this.#layers[index] as PlanLayer;
+    const layer = await spoolTargetLayer(target, index, this.#spooling);
+    try {
+      this.#installedBytes += layer.installedBytes;
+      const made = await makeLayerDelta(layer, {
+        ...{ store, chooser, pool: this.#pool, workerBytes: this.#workerBytes },
+        ...{ folder: this.#folder, name: `delta-${index}`, diffId, maxBytes: original.size },
+        ...{ packing: { level: LEVEL, windowLog: WINDOW_LOG }, signal: this.#signal },
+        onProgress: (fraction) => this.#progress.onLayer(index, fraction),
+      });
+      const tarBytes = layer.spool.size;
+      const to = original.digest;
+      if (made === undefined) return { blob: original, to, tarBytes };
+      this.#deltas.set(made.digest, made.path);
+      this.#layers[index] = { diffId, kind: 'delta', bytes: made.size };
+      const blob = { mediaType: TAR_DIFF, digest: made.digest, size: made.size };
+      return { blob, to, tarBytes };
+    } finally {
+      layer.spool.close();
+      await rm(layer.spool.path);
+      this.#progress.onLayer(index, 1);
+    }
+  }
+
+  #bounds() {
+    const isDelta = this.#deltas.size > 0;
+    return {
+      ...(isDelta ? { format: 'tar-diff' } : {}),
+      temporaryBytes: 0,
+      installedBytes: this.#installedBytes,
+      windowBytes: isDelta ? 2 ** WINDOW_LOG : 0,
+    };
+  }
+
+  #openPart({ blob }: DeltaPart): AsyncIterable<Uint8Array> {
+    const path = this.#deltas.get(blob.digest);
+    if (path !== undefined) return createReadStream(path, { highWaterMark: 256 * 1024 });
+    return this.#options.target.reader.openBlob(blob, { signal: this.#signal });
+  }
+}

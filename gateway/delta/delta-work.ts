@@ -1,0 +1,36 @@
+import type { ContentFacts } from './describe.ts';
+
+/** A stretch of a spool file, in bytes. */
+export type Stretch = { readonly offset: number; readonly size: number };
+
+/** What a worker thread is asked. */
+export type WorkRequest =
+  | { readonly kind: 'describe'; readonly file: string; readonly stretches: readonly Stretch[] }
+  | {
+      readonly kind: 'match';
+      readonly oldFile: string;
+      /** Stretches that the new one may resemble, most promising first. */
+      readonly candidates: readonly Stretch[];
+      readonly newFile: string;
+      readonly fresh: Stretch;
+      /** The new content is packed: only its ends are compared. */
+      readonly isPacked: boolean;
+      /** Most memory for buffers and index, in bytes. */
+      readonly memoryBytes: number;
+    };
+
+/** Matches of a new file with one of its candidates. */
+export type FoundMatches = {
+  /** Which of the candidates. */
+  readonly candidate: number;
+  /** Three numbers for each match: old offset, new offset, length, relative to the stretches. */
+  readonly matches: Float64Array;
+  /** Estimated bytes of the delta, before it is packed. */
+  readonly cost: number;
+};
+
+/** What comes back for each kind of request. */
+export type WorkResult = {
+  readonly describe: readonly ContentFacts[];
+  readonly match: FoundMatches | undefined;
+};

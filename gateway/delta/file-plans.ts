@@ -1,0 +1,67 @@
+import type { Source, SourceChooser } from './source-choice.ts';
+import type { SourceStore } from './source-store.ts';
+import type { TargetFile, TargetLayer } from './target-layer.ts';
+import type { WorkerPool } from './worker-pool.ts';
+
+/** How the content of a file of the target is made, whatever the format of the delta. */
+export type FilePlan =
+  | { readonly kind: 'new' }
+  /** The whole content of a source. */
+  | { readonly kind: 'same'; readonly source: Source }
+  /** Like a source; `matches` as in {@link FoundMatches}. */
+  | { readonly kind: 'similar'; readonly source: Source; readonly matches: Float64Array };
+
+/** What planning the files of a layer takes. */
+export type PlanOptions = {
+  readonly store: SourceStore;
+  readonly chooser: SourceChooser;
+  readonly pool: WorkerPool;
+  /** Memory for each worker thread, in bytes. */
+  readonly workerBytes: number;
+};
+
+/** Files smaller than this, in bytes, are sent: naming a source would take as much. */
+const MIN_FILE = 48;
+/** Files that are being matched ahead of the one that is written. */
+const LOOK_AHEAD = 64;
+
+/** Plans all files of a layer, in order; the worker threads match ahead. */
+export async function* planFiles(
+  layer: TargetLayer,
+  options: PlanOptions,
+): AsyncGenerator<FilePlan, void, void> {
+  const ahead: Promise<FilePlan>[] = [];
+  let next = 0;
+  for (let i = 0; i < layer.files.length; i += 1) {
+    for (; next < layer.files.length && ahead.length < LOOK_AHEAD; next += 1) {
+      const plan = planFile(layer, layer.files[next] as TargetFile, options);
+      // Who waits for an earlier one must not make this an unhandled rejection.
+      plan.catch(() => {});
+      ahead.push(plan);
+    }
+    yield await (ahead.shift() as Promise<FilePlan>);
+  }
+}
+
+async function planFile(
+  layer: TargetLayer,
+  file: TargetFile,
+  { store, chooser, pool, workerBytes }: PlanOptions,
+): Promise<FilePlan> {
+  if (file.size < MIN_FILE) return { kind: 'new' };
+  const { same, similar } = chooser.choose(file);
+  if (same !== undefined) return { kind: 'same', source: same };
+  if (similar.length === 0) return { kind: 'new' };
+  const found = await pool.run({
+    kind: 'match',
+    oldFile: store.spool.path,
+    candidates: similar.map(({ content: { offset, size } }) => ({ offset, size })),
+    newFile: layer.spool.path,
+    fresh: { offset: file.offset, size: file.size },
+    isPacked: file.facts.isPacked,
+    memoryBytes: workerBytes,
+  });
+  const source = similar[found?.candidate ?? -1];
+  if (found === undefined || source === undefined) return { kind: 'new' };
+  return { kind: 'similar', source, matches: found.matches };
+}

@@ -1,0 +1,149 @@
+import type { FoundMatches, Stretch } from './delta-work.ts';
+import { findMatches, type Match } from './match.ts';
+import { equalRun, indexBytes } from './match-index.ts';
+import type { ReadRange } from './spool-file.ts';
+
+/** A candidate that leaves less than this share of the new file to be sent needs no rival. */
+const GOOD_SHARE = 0.3;
+/** What naming a match costs, in bytes, before it is packed. */
+const MATCH_COST = 8;
+/** Shortest equal end of packed files that is worth naming, in bytes. */
+const MIN_PACKED_RUN = 64;
+
+/** One side: how to read it, and which part. */
+export type Side = { readonly read: ReadRange; readonly stretch: Stretch };
+
+/**
+ * Matches a new file with the best of some old ones. Files too large for the memory allowed are
+ * compared window by window, each with the old bytes around the same place. Undefined when no
+ * candidate helps.
+ */
+export function matchStretches(
+  fresh: Side,
+  candidates: readonly Side[],
+  options: { readonly isPacked: boolean; readonly memoryBytes: number },
+): FoundMatches | undefined {
+  const { size } = fresh.stretch;
+  let best: FoundMatches | undefined;
+  for (const [candidate, old] of candidates.entries()) {
+    const collected = new Collector();
+    if (options.isPacked) compareEnds(old, fresh, collected);
+    else matchWindows(old, fresh, options.memoryBytes, collected);
+    const cost = size - collected.agreeing + MATCH_COST * collected.matches.length;
+    if (cost < (best?.cost ?? size)) {
+      best = { candidate, matches: flatten(collected.matches), cost };
+    }
+    if ((best?.cost ?? size) < size * GOOD_SHARE) break;
+  }
+  return best;
+}
+
+/** Gathers matches of windows at their places in the whole files. */
+class Collector {
+  readonly matches: Match[] = [];
+  agreeing = 0;
+
+  add(old: Uint8Array, oldAt: number, fresh: Uint8Array, newAt: number, found: readonly Match[]) {
+    for (const { oldOffset, newOffset, length } of found) {
+      for (let i = 0; i < length; i += 1) {
+        if (old[oldOffset + i] === fresh[newOffset + i]) this.agreeing += 1;
+      }
+      this.#push({ oldOffset: oldAt + oldOffset, newOffset: newAt + newOffset, length });
+    }
+  }
+
+  /** A match that goes on where the last one ended, as at the edge of windows, becomes one with it. */
+  #push(match: Match): void {
+    const last = this.matches.at(-1);
+    const joins =
+      last !== undefined &&
+      last.newOffset + last.length === match.newOffset &&
+      last.oldOffset + last.length === match.oldOffset;
+    if (!joins) this.matches.push(match);
+    else this.matches[this.matches.length - 1] = { ...last, length: last.length + match.length };
+  }
+}
+
+function matchWindows(old: Side, fresh: Side, memoryBytes: number, collected: Collector): void {
+  const [oldSize, newSize] = [old.stretch.size, fresh.stretch.size];
+  const window = windowSizes(oldSize, newSize, memoryBytes);
+  const oldBuffer = Buffer.allocUnsafe(window.old);
+  const newBuffer = Buffer.allocUnsafe(window.fresh);
+  for (let newAt = 0; newAt < newSize; newAt += window.fresh) {
+    const bytes = newBuffer.subarray(0, Math.min(window.fresh, newSize - newAt));
+    const middle = ((newAt + bytes.length / 2) / newSize) * oldSize;
+    const oldAt = Math.floor(Math.max(0, Math.min(oldSize - window.old, middle - window.old / 2)));
+    fresh.read(bytes, fresh.stretch.offset + newAt);
+    old.read(oldBuffer, old.stretch.offset + oldAt);
+    collected.add(oldBuffer, oldAt, bytes, newAt, findMatches(oldBuffer, bytes));
+  }
+}
+
+/** How much of each side is held at once. */
+function windowSizes(oldSize: number, newSize: number, memoryBytes: number) {
+  const fits = (old: number, fresh: number) => old + indexBytes(old) + fresh <= memoryBytes;
+  let [old, fresh] = [oldSize, newSize];
+  while (!fits(old, fresh) && old + fresh > 2) {
+    if (fresh > old / 2) fresh = Math.ceil(fresh / 2);
+    else old = Math.ceil(old / 2);
+  }
+  return { old, fresh };
+}
+
+/** Packed files differ from the first change on; what they share stands at their ends. */
+function compareEnds(old: Side, fresh: Side, collected: Collector): void {
+  const size = Math.min(old.stretch.size, fresh.stretch.size);
+  const front = commonFront(old, fresh, size);
+  const back = commonBack(old, fresh, size - front);
+  if (front >= MIN_PACKED_RUN) {
+    collected.matches.push({ oldOffset: 0, newOffset: 0, length: front });
+    collected.agreeing += front;
+  }
+  if (back >= MIN_PACKED_RUN) {
+    collected.matches.push({
+      oldOffset: old.stretch.size - back,
+      newOffset: fresh.stretch.size - back,
+      length: back,
+    });
+    collected.agreeing += back;
+  }
+}
+
+const CHUNK = 64 * 1024;
+
+function commonFront(old: Side, fresh: Side, limit: number): number {
+  for (let done = 0; done < limit; ) {
+    const count = Math.min(CHUNK, limit - done);
+    const a = readPart(old, done, count);
+    const run = equalRun(a, 0, readPart(fresh, done, count), 0);
+    done += run;
+    if (run < count) return done;
+  }
+  return limit;
+}
+
+function commonBack(old: Side, fresh: Side, limit: number): number {
+  for (let done = 0; done < limit; ) {
+    const count = Math.min(CHUNK, limit - done);
+    const a = readPart(old, old.stretch.size - done - count, count).reverse();
+    const b = readPart(fresh, fresh.stretch.size - done - count, count).reverse();
+    const run = equalRun(a, 0, b, 0);
+    done += run;
+    if (run < count) return done;
+  }
+  return limit;
+}
+
+function readPart(side: Side, at: number, count: number): Buffer {
+  const bytes = Buffer.allocUnsafe(count);
+  side.read(bytes, side.stretch.offset + at);
+  return bytes;
+}
+
+function flatten(matches: readonly Match[]): Float64Array<ArrayBuffer> {
+  const flat = new Float64Array(matches.length * 3);
+  for (const [i, match] of matches.entries()) {
+    flat.set([match.oldOffset, match.newOffset, match.length], i * 3);
+  }
+  return flat;
+}

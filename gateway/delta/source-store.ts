@@ -1,0 +1,154 @@
+import { join } from 'node:path';
+import type { Piece, SourceFile, SourceTree } from '../../shared/delta/piece.ts';
+import { SnapgateError } from '../../shared/errors.ts';
+import type { TarEntry } from '../../shared/tar/entry.ts';
+import { readTar } from '../../shared/tar/reader.ts';
+import type { ContentFacts } from './describe.ts';
+import { describeAll } from './describe-all.ts';
+import { type ImageSide, type LayerLimits, openLayer } from './image-side.ts';
+import { MergedTree } from './merged-tree.ts';
+import { type DiskBudget, SpoolFile, SpoolWriter } from './spool-file.ts';
+import type { WorkerPool } from './worker-pool.ts';
+
+/** Largest sparse file that is a source, in bytes: its zeros are hashed like other content. */
+const MAX_SPARSE_BYTES = 1024 ** 3;
+
+/** The content of one or several regular files of the source image. */
+export type SourceContent = {
+  /** Where it stands in the store's file, and its size, in bytes. */
+  readonly offset: number;
+  readonly size: number;
+  readonly facts: ContentFacts;
+};
+
+/** What building a store takes. */
+export type SourceStoreOptions = {
+  readonly folder: string;
+  readonly budget: DiskBudget;
+  readonly pool: WorkerPool;
+  readonly limits: LayerLimits;
+  readonly signal: AbortSignal;
+  /** Takes packed bytes as they are read. */
+  readonly onRead: (bytes: number) => void;
+};
+
+type Placed = { offset: number; size: number };
+
+/**
+ * The regular files of an image's merged root, in one temporary file, with what is needed to choose
+ * among them. As a source tree it proves a delta before it is published.
+ */
+export class SourceStore implements SourceTree {
+  /** By path in the merged root, in the order of paths. */
+  readonly files: ReadonlyMap<string, SourceContent>;
+  readonly spool: SpoolFile;
+
+  private constructor(files: ReadonlyMap<string, SourceContent>, spool: SpoolFile) {
+    this.files = files;
+    this.spool = spool;
+  }
+
+  /** Reads all layers of an image. Throws TAR_INVALID, LIMIT_EXCEEDED and what reading throws. */
+  static async build(image: ImageSide, options: SourceStoreOptions): Promise<SourceStore> {
+    const path = join(options.folder, 'source');
+    const writer = await SpoolWriter.create(path, options.budget);
+    const tree = new MergedTree<Placed>();
+    try {
+      for (const index of image.manifest.layers.keys()) {
+        tree.beginLayer();
+        await addLayer(tree, writer, image, index, options);
+      }
+      await writer.close();
+    } catch (thrown) {
+      await writer.abandon();
+      throw thrown;
+    }
+    const files = [...tree.files()].filter(([, placed]) => placed.offset >= 0);
+    files.sort(([a], [b]) => (a < b ? -1 : 1));
+    const placed = [...new Set(files.map(([, content]) => content))];
+    const facts = await describeAll(options.pool, path, placed);
+    const contents = new Map(
+      placed.map((at, i) => [at, { ...at, facts: facts[i] as ContentFacts }]),
+    );
+    return new SourceStore(
+      new Map(files.map(([name, at]) => [name, contents.get(at) as SourceContent])),
+      new SpoolFile(path),
+    );
+  }
+
+  open(path: string): SourceFile {
+    const content = this.files.get(path);
+    if (content === undefined) {
+      throw new SnapgateError('DELTA_SOURCE_MISMATCH', 'there is no such file in the source', {
+        where: path,
+      });
+    }
+    const { offset: start, size } = content;
+    return {
+      ...{ path, size },
+      read: (target, offset) => {
+        const count = Math.max(0, Math.min(target.length, size - offset));
+        this.spool.read(target.subarray(0, count), start + offset);
+        return count;
+      },
+    };
+  }
+
+  close(): void {
+    this.spool.close();
+  }
+}
+
+async function addLayer(
+  tree: MergedTree<Placed>,
+  writer: SpoolWriter,
+  image: ImageSide,
+  index: number,
+  options: SourceStoreOptions,
+): Promise<void> {
+  let entry: TarEntry | undefined;
+  let placed: Placed = { offset: -1, size: 0 };
+  const finish = () => (placed.offset < 0 ? undefined : writer.skipTo(placed.offset + placed.size));
+  const { limits, signal, onRead } = options;
+  for await (const event of readTar(
+    pieces(openLayer(image, index, limits, signal, onRead)),
+    limits.tar,
+  )) {
+    if (event.kind === 'entry') {
+      await finish();
+      entry = event.entry;
+      const keeps = entry.sparse === undefined || entry.realSize <= MAX_SPARSE_BYTES;
+      placed = { offset: keeps ? writer.position : -1, size: entry.realSize };
+      tree.apply(entry, placed);
+      if (entry.type !== 'file') placed = { offset: -1, size: 0 };
+    } else if (event.kind === 'content' && entry !== undefined && placed.offset >= 0) {
+      await addContent(writer, entry, placed.offset, event.offset, event.piece.bytes);
+    }
+  }
+  await finish();
+}
+
+/** Writes stored bytes of a file where they belong: those of a sparse file go into its runs. */
+async function addContent(
+  writer: SpoolWriter,
+  entry: TarEntry,
+  start: number,
+  offset: number,
+  bytes: Uint8Array,
+): Promise<void> {
+  if (entry.sparse === undefined) return writer.write(bytes);
+  let stored = 0;
+  for (const run of entry.sparse) {
+    const from = Math.max(stored, offset);
+    const to = Math.min(stored + run.length, offset + bytes.length);
+    if (from < to) {
+      await writer.skipTo(start + run.offset + from - stored);
+      await writer.write(bytes.subarray(from - offset, to - offset));
+    }
+    stored += run.length;
+  }
+}
+
+async function* pieces(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Piece, void, void> {
+  for await (const bytes of chunks) yield { bytes };
+}
