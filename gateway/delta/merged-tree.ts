@@ -117,18 +117,15 @@ export class MergedTree<Content> {
         if (trail.length > 1) trail.pop();
         continue;
       }
-      const here = trail.at(-1) as Folder<Content>;
-      let node = here.entries.get(part)?.node;
-      if (node === undefined && makes && links === 0) {
-        node = { kind: 'folder', entries: new Map() };
-        here.entries.set(part, { node, layer: 0 });
+      const node = childOf(trail.at(-1) as Folder<Content>, part, makes && links === 0);
+      if (node?.kind === 'folder') {
+        trail.push(node);
+        continue;
       }
-      if (node?.kind === 'folder') trail.push(node);
-      else if (node?.kind === 'symlink' && links < MAX_LINKS) {
-        links += 1;
-        if (node.target.startsWith('/')) trail.length = 1;
-        pending.push(...node.target.split('/').reverse());
-      } else return undefined;
+      if (node?.kind !== 'symlink' || links >= MAX_LINKS) return undefined;
+      links += 1;
+      if (node.target.startsWith('/')) trail.length = 1;
+      pending.push(...node.target.split('/').reverse());
     }
     return trail.at(-1);
   }
@@ -143,6 +140,18 @@ export class MergedTree<Content> {
       }
     }
   }
+}
+
+function childOf<Content>(
+  folder: Folder<Content>,
+  name: string,
+  makes: boolean,
+): Node<Content> | undefined {
+  const found = folder.entries.get(name)?.node;
+  if (found !== undefined || !makes) return found;
+  const node: Node<Content> = { kind: 'folder', entries: new Map() };
+  folder.entries.set(name, { node, layer: 0 });
+  return node;
 }
 
 function whiteOut<Content>(folder: Folder<Content>, name: string, path: string): void {
