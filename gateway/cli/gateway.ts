@@ -59,8 +59,11 @@ type Parts = Awaited<ReturnType<typeof openTransport>> & {
 
 function appOptions({ config, log, metrics, catalogue, jobs, work, transport, agent }: Parts) {
   const baseUrl = config.upstream.url;
+  const { connectTimeoutSeconds, answerTimeoutSeconds, stallTimeoutSeconds } = config.upstream;
   const upstream = new Upstream({
-    ...{ agent, baseUrl, answerTimeoutMs: config.upstream.answerTimeoutSeconds * 1000 },
+    ...{ agent, baseUrl, connectTimeoutMs: connectTimeoutSeconds * 1000 },
+    answerTimeoutMs: answerTimeoutSeconds * 1000,
+    stallTimeoutMs: stallTimeoutSeconds * 1000,
     onAnswer: (_method, status, seconds) => metrics.upstream(status, seconds),
   });
   const addresses = new Addresses(baseUrl, new SealedUrls());

@@ -15,6 +15,7 @@ import {
   requestBody,
   requestTarget,
   sendAnswer,
+  takesDirectBody,
 } from './exchange.ts';
 import { deleteManifest, getManifest, putManifest } from './manifests.ts';
 import { clientHeaders, type DistributionRoutes, type Exchange, passOn } from './pass-on.ts';
@@ -79,7 +80,8 @@ async function route(path: DistributionPath, call: Exchange): Promise<Response> 
     if (method === 'GET') return getManifest(path.name, call);
     if (method === 'DELETE') return deleteManifest(path.name, path.reference, call);
   }
-  const answer = await passOn(call);
+  const direct = path.kind === 'blob' && takesDirectBody(call.c);
+  const answer = await passOn(call, direct);
   const headers = clientHeaders(answer, 'name' in path ? path.name : undefined, call);
   const isBlob = path.kind === 'blob' && method !== 'DELETE' && answer.status < 300;
   // An object store that a redirect led to does not know this header.

@@ -3,9 +3,10 @@ import { pipeline } from 'node:stream/promises';
 import type { HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { Context } from 'hono';
+import type { DirectBody } from '../upstream/direct-blob.ts';
 import type { OutgoingHeaders } from '../upstream/headers.ts';
 import { transportError } from '../upstream/transport.ts';
-import type { UpstreamAnswer } from '../upstream/upstream.ts';
+import { discard, type UpstreamAnswer } from '../upstream/upstream.ts';
 
 /** What the gateway notes of a request besides what stands in it. */
 export type RequestNotes = {
@@ -71,14 +72,30 @@ export async function sendAnswer(
 ): Promise<Response> {
   const outgoing = outgoingOf(c);
   if (outgoing.destroyed) {
-    answer.body.on('error', () => {}).destroy();
+    discard(answer);
     return RESPONSE_ALREADY_SENT;
   }
-  outgoing.writeHead(answer.status, headers);
   try {
-    await pipeline(answer.body, outgoing);
+    outgoing.writeHead(answer.status, headers);
+    if (answer.direct !== undefined) await sendDirectly(answer.direct, outgoing);
+    else await pipeline(answer.body, outgoing);
   } catch (thrown) {
+    discard(answer);
     throw transportError(thrown, { url, signal });
   }
   return RESPONSE_ALREADY_SENT;
+}
+
+/** Whether an answer can be copied to the client's socket: only when no other is before it. */
+export function takesDirectBody(c: GatewayContext): boolean {
+  return c.req.method === 'GET' && outgoingOf(c).socket !== null;
+}
+
+/** The head promises Content-Length bytes, so that the body may go past Node's own framing. */
+async function sendDirectly(direct: DirectBody, outgoing: ServerResponse): Promise<void> {
+  const { socket } = outgoing;
+  if (socket === null) throw new Error('the client is gone');
+  outgoing.flushHeaders();
+  await direct.pipeTo(socket);
+  outgoing.end();
 }

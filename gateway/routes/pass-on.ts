@@ -33,8 +33,9 @@ export type Exchange = {
 };
 
 /** Sends a request to the registry as it came. */
-export function passOn({ c, deps, url, headers, body, signal }: Exchange): Promise<UpstreamAnswer> {
-  return deps.upstream.send({ method: c.req.method, url, headers, body, signal });
+export function passOn(call: Exchange, direct = false): Promise<UpstreamAnswer> {
+  const { c, deps, url, headers, body, signal } = call;
+  return deps.upstream.send({ method: c.req.method, url, headers, body, signal, direct });
 }
 
 /** The headers of an answer as the client gets them. */

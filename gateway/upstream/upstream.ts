@@ -1,7 +1,8 @@
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { type Agent, request } from 'undici';
 import { SnapgateError } from '../../shared/errors.ts';
 import { displayUrl } from '../../shared/registry/transport.ts';
+import { type DirectBody, requestDirectly } from './direct-blob.ts';
 import { forForeign, type HeaderMap, headerValue, type OutgoingHeaders } from './headers.ts';
 import { transportError } from './transport.ts';
 
@@ -15,6 +16,8 @@ export type UpstreamRequest = {
   readonly headers: OutgoingHeaders;
   readonly body?: AsyncIterable<Uint8Array> | undefined;
   readonly signal: AbortSignal;
+  /** Whether the answer may come as a {@link DirectBody}. */
+  readonly direct?: boolean;
 };
 
 /** An answer whose body has not been read yet; it must be read to its end or destroyed. */
@@ -22,6 +25,8 @@ export type UpstreamAnswer = {
   readonly status: number;
   readonly headers: HeaderMap;
   readonly body: Readable;
+  /** The body instead of `body`, which is empty then. */
+  readonly direct?: DirectBody;
 };
 
 export type UpstreamOptions = {
@@ -32,10 +37,19 @@ export type UpstreamOptions = {
    * Until the headers of an answer have come, in milliseconds. Registries read an upload once more
    * before they answer its end, so this is no small number.
    */
-  readonly answerTimeoutMs?: number;
+  readonly answerTimeoutMs: number;
+  /** Until a connection is made, and the longest pause in a body, in milliseconds. */
+  readonly connectTimeoutMs: number;
+  readonly stallTimeoutMs: number;
   /** Told how long each answer took until its headers, in seconds. */
   readonly onAnswer?: (method: string, status: number, seconds: number) => void;
 };
+
+/** Gives up an answer whose body is not wanted. */
+export function discard(answer: UpstreamAnswer): void {
+  answer.direct?.destroy();
+  answer.body.on('error', () => {}).destroy();
+}
 
 /** The registry behind the gateway, as requests are passed on to it. */
 export class Upstream {
@@ -63,7 +77,7 @@ export class Upstream {
       const location = headerValue(answer.headers, 'location');
       const isRead = call.method === 'GET' || call.method === 'HEAD';
       if (!isRead || !REDIRECTS.includes(answer.status) || location === undefined) return answer;
-      answer.body.on('error', () => {}).destroy();
+      discard(answer);
       const next = URL.parse(location, url.href);
       if (next === null || !['http:', 'https:'].includes(next.protocol)) break;
       url = next;
@@ -74,20 +88,32 @@ export class Upstream {
   }
 
   async #once(call: UpstreamRequest): Promise<UpstreamAnswer> {
-    const { method, url, body, signal } = call;
-    const own = url.origin === this.baseUrl.origin;
+    const own = call.url.origin === this.baseUrl.origin;
+    const sent = own ? call : { ...call, headers: forForeign(call.headers) };
     const start = performance.now();
+    const answer = (await this.#directly(sent)) ?? (await this.#usually(sent));
+    const seconds = (performance.now() - start) / 1000;
+    this.#options.onAnswer?.(call.method, answer.status, seconds);
+    return answer;
+  }
+
+  async #directly(call: UpstreamRequest): Promise<UpstreamAnswer | undefined> {
+    if (!call.direct || call.method !== 'GET') return undefined;
+    const { connectTimeoutMs, answerTimeoutMs, stallTimeoutMs } = this.#options;
+    const times = { connectTimeoutMs, answerTimeoutMs, stallTimeoutMs };
+    const answer = await requestDirectly({ ...call, ...times });
+    return answer && { body: Readable.from([]), ...answer };
+  }
+
+  async #usually(call: UpstreamRequest): Promise<UpstreamAnswer> {
+    const { method, url, headers, body, signal } = call;
+    const { agent, answerTimeoutMs } = this.#options;
     try {
       const response = await request(url, {
-        method: method as 'GET',
-        headers: own ? call.headers : forForeign(call.headers),
+        ...{ method: method as 'GET', headers, signal, dispatcher: agent },
         body: (body ?? null) as Uint8Array | null,
-        signal,
-        dispatcher: this.#options.agent,
-        headersTimeout: this.#options.answerTimeoutMs ?? 300_000,
+        headersTimeout: answerTimeoutMs,
       });
-      const seconds = (performance.now() - start) / 1000;
-      this.#options.onAnswer?.(method, response.statusCode, seconds);
       return { status: response.statusCode, headers: response.headers, body: response.body };
     } catch (thrown) {
       throw transportError(thrown, call);
