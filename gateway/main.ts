@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { type Program, runProgram } from '../shared/cli/command.ts';
 import { deltaApplyCommand } from './cli/delta-apply.ts';
+import { deltaCreateCommand } from './cli/delta-create.ts';
 import { deltaInspectCommand } from './cli/delta-inspect.ts';
 import { keysGenerateCommand, keysShowCommand } from './cli/keys.ts';
 import { serveCommand } from './cli/serve.ts';
@@ -13,6 +14,7 @@ const program: Program = {
   summary: 'gateway that sends signed deltas of operating system images',
   commands: [
     serveCommand,
+    deltaCreateCommand,
     deltaApplyCommand,
     deltaInspectCommand,
     signCommand,
