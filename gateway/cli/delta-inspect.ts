@@ -1,29 +1,27 @@
 import * as v from 'valibot';
 import type { Command, CommandContext } from '../../shared/cli/command.ts';
 import { formatBytes, formatTable } from '../../shared/cli/format.ts';
-import { type Digest, digestHex } from '../../shared/digest.ts';
+import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentReader } from '../../shared/oci/content.ts';
-import { parseManifest } from '../../shared/oci/manifest.ts';
-import { isIndexType, SIGSTORE_BUNDLE } from '../../shared/oci/media-types.ts';
-import { readSmallBlob } from '../../shared/oci/read-small-blob.ts';
 import type { PlanLayer } from '../../shared/plan.ts';
+import { findSignatures } from '../../shared/signing/find-signatures.ts';
 import { type ReadDelta, readDelta } from '../plan/read-delta.ts';
 import { fullBytes } from '../plan/ways.ts';
 import { openText, REGISTRY_OPTIONS } from './delta-options.ts';
 
-/** Largest signature bundle read, in bytes. */
-const MAX_BUNDLE_BYTES = 1024 * 1024;
 /** Most signatures shown. */
 const MAX_SIGNATURES = 64;
 
 /** A signature that was found; nothing here says that it is good. */
-type FoundSignature = {
+type ListedSignature = {
   readonly form: 'bundle' | 'legacy';
   /** Base64 of the sha256 of the public key. */
   readonly keyHint?: string;
   /** The statement that was signed. */
   readonly statement?: unknown;
+  /** Why it cannot be read. */
+  readonly problem?: string;
 };
 
 /** What `delta inspect --json` prints. Sizes are bytes. */
@@ -39,7 +37,7 @@ type InspectResult = {
   readonly layers: readonly PlanLayer[];
   readonly deltaBytes: number;
   readonly fullBytes: number;
-  readonly signatures: readonly FoundSignature[];
+  readonly signatures: readonly ListedSignature[];
 };
 
 export const deltaInspectCommand: Command<InspectResult> = {
@@ -71,7 +69,7 @@ async function run(context: CommandContext): Promise<InspectResult> {
       layers: layersOf(delta),
       deltaBytes: facts.bytes,
       fullBytes: fullBytes(target.facts),
-      signatures: await findSignatures(opened.store, facts.artifact),
+      signatures: await listSignatures(opened.store, facts.artifact),
     };
   } finally {
     await opened.close();
@@ -87,19 +85,14 @@ function layersOf({ facts, target }: ReadDelta): PlanLayer[] {
   });
 }
 
-async function findSignatures(store: ContentReader, subject: Digest): Promise<FoundSignature[]> {
-  const found: FoundSignature[] = [];
-  for (const { digest } of (await store.listReferrers(subject)).slice(0, MAX_SIGNATURES)) {
-    const stored = await store.getManifest(digest);
-    if (isIndexType(stored.mediaType)) continue;
-    const [layer] = parseManifest(stored.bytes).layers;
-    if (layer?.mediaType !== SIGSTORE_BUNDLE) continue;
-    found.push(describeBundle(await readSmallBlob(store, layer, MAX_BUNDLE_BYTES)));
+async function listSignatures(store: ContentReader, subject: Digest): Promise<ListedSignature[]> {
+  const listed: ListedSignature[] = [];
+  for await (const found of findSignatures(store, subject)) {
+    if ('reason' in found) listed.push({ form: found.form, problem: found.reason });
+    else listed.push(found.form === 'bundle' ? describeBundle(found.bytes) : { form: 'legacy' });
+    if (listed.length === MAX_SIGNATURES) break;
   }
-  const legacy = await store.getManifest(`sha256-${digestHex(subject)}.sig`).catch(() => undefined);
-  if (legacy === undefined) return found;
-  const count = Math.min(MAX_SIGNATURES, parseManifest(legacy.bytes).layers.length);
-  return [...found, ...Array.from({ length: count }, () => ({ form: 'legacy' as const }))];
+  return listed;
 }
 
 const bundleSchema = v.object({
@@ -109,7 +102,7 @@ const bundleSchema = v.object({
   dsseEnvelope: v.optional(v.object({ payload: v.string() })),
 });
 
-function describeBundle(bytes: Uint8Array): FoundSignature {
+function describeBundle(bytes: Uint8Array): ListedSignature {
   try {
     const bundle = v.parse(bundleSchema, JSON.parse(new TextDecoder().decode(bytes)));
     const keyHint = bundle.verificationMaterial?.publicKey?.hint;
