@@ -75,13 +75,18 @@ export async function sendAnswer(
     discard(answer);
     return RESPONSE_ALREADY_SENT;
   }
+  // A failure here closes the client's connection too, and must not look as if the client left.
+  let broken: unknown;
+  answer.body.once('error', (error) => {
+    if (!signal.aborted) broken = error;
+  });
   try {
     outgoing.writeHead(answer.status, headers);
     if (answer.direct !== undefined) await sendDirectly(answer.direct, outgoing);
     else await pipeline(answer.body, outgoing);
   } catch (thrown) {
     discard(answer);
-    throw transportError(thrown, { url, signal });
+    throw broken ? transportError(broken, { url }) : transportError(thrown, { url, signal });
   }
   return RESPONSE_ALREADY_SENT;
 }
