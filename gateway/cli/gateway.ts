@@ -12,10 +12,11 @@ import { Catalogue } from '../store/catalogue.ts';
 import { Addresses } from '../upstream/addresses.ts';
 import { FallbackReferrers } from '../upstream/fallback-referrers.ts';
 import { SealedUrls } from '../upstream/sealed-url.ts';
+import { createTransport } from '../upstream/transport.ts';
 import { Upstream } from '../upstream/upstream.ts';
 import type { GatewayConfig } from './config.ts';
 import { startServer } from './server.ts';
-import { openTransport, ownRepositories, readCredentials } from './upstream-access.ts';
+import { ownRepositories, readCredentials, transportOptions } from './upstream-access.ts';
 import { checkWanted, type GatewayWork, openWork } from './work.ts';
 
 /** A gateway that answers. */
@@ -30,10 +31,14 @@ export type RunningGateway = {
 export async function startGateway(config: GatewayConfig, log: Log): Promise<RunningGateway> {
   const baseUrl = config.upstream.url;
   const credentials = await readCredentials(config.upstream);
-  const connections = await openTransport(config.upstream);
+  const reached = await transportOptions(config.upstream);
+  const connections = createTransport(reached);
   const metrics = new Metrics();
   const own = ownRepositories(connections.transport, baseUrl, credentials);
-  const work = await openWork({ config, own, metrics, log });
+  const work = await openWork({
+    ...{ config, own, credentials, metrics, log },
+    transport: reached,
+  });
   const catalogue = openCatalogue(config.data);
   const jobs = openJobs(config, work, catalogue, metrics);
   const parts = { config, log, metrics, catalogue, jobs, work, ...connections };
@@ -48,7 +53,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Run
   return { url: server.url, close };
 }
 
-type Parts = Awaited<ReturnType<typeof openTransport>> & {
+type Parts = ReturnType<typeof createTransport> & {
   readonly config: GatewayConfig;
   readonly log: Log;
   readonly metrics: Metrics;

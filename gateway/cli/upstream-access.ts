@@ -5,7 +5,7 @@ import { findCredentials } from '../../shared/registry/auth-file.ts';
 import type { Credentials } from '../../shared/registry/authenticator.ts';
 import { Repository } from '../../shared/registry/repository.ts';
 import type { Transport } from '../../shared/registry/transport.ts';
-import { createTransport } from '../upstream/transport.ts';
+import type { TransportOptions } from '../upstream/transport.ts';
 import type { GatewayConfig } from './config.ts';
 
 /** Most repositories whose tokens are kept. */
@@ -24,18 +24,18 @@ export async function readConfigured(path: string, field: string): Promise<strin
   }
 }
 
-/** Connections to the registry as the configuration wants them. Throws CONFIG_INVALID. */
-export async function openTransport(
+/** How the configuration wants the registry to be reached. Throws CONFIG_INVALID. */
+export async function transportOptions(
   config: GatewayConfig['upstream'],
-): Promise<ReturnType<typeof createTransport>> {
+): Promise<TransportOptions> {
   const { ca } = config;
   const own = ca === undefined ? undefined : await readConfigured(ca, 'upstream.ca');
-  return createTransport({
+  return {
     connectTimeoutMs: config.connectTimeoutSeconds * 1000,
     stallTimeoutMs: config.stallTimeoutSeconds * 1000,
     verifyTls: !config.insecure,
     ...(own === undefined ? {} : { ca: [...getCACertificates('default'), own] }),
-  });
+  };
 }
 
 /** The gateway's own credentials for a repository. */

@@ -1,12 +1,17 @@
-import { SnapgateError } from '../../shared/errors.ts';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { Log } from '../../shared/log.ts';
 import { matchesPattern } from '../../shared/policy/repository-pattern.ts';
 import type { Repository } from '../../shared/registry/repository.ts';
 import type { DeltaJobRequest, MakeDelta } from '../jobs/delta-jobs.ts';
+import { makeDeltaInThread } from '../jobs/make-delta.ts';
 import type { PlannerOptions } from '../plan/planner.ts';
 import type { Metrics } from '../routes/metrics.ts';
+import type { TransportOptions } from '../upstream/transport.ts';
 import type { GatewayConfig } from './config.ts';
 import { openSigning } from './open-signing.ts';
+import type { FindCredentials } from './upstream-access.ts';
 
 /** What the gateway does by itself, with its own credentials. */
 export type GatewayWork = {
@@ -18,18 +23,41 @@ export type WorkOptions = {
   readonly config: GatewayConfig;
   /** Opens a repository with the gateway's own credentials. */
   readonly own: (repository: string) => Repository;
+  readonly credentials: FindCredentials;
+  /** How the registry is reached, for threads, which make connections of their own. */
+  readonly transport: TransportOptions;
   readonly metrics: Metrics;
   readonly log: Log;
 };
 
 /** Prepares signing and the making of deltas. Throws CONFIG_INVALID, KEY_INVALID. */
 export async function openWork(options: WorkOptions): Promise<GatewayWork> {
+  const { config, own, credentials, transport, log } = options;
   const signing = await openSigning(options);
+  const temporaryFolder = join(config.data, 'work');
+  // What a stop in the middle of a delta left.
+  await rm(temporaryFolder, { recursive: true, force: true });
   return {
-    ensureSigned: (target) => signing.ensureSigned(target),
-    makeDelta: async () => {
-      throw new SnapgateError('DELTA_REFUSED', 'deltas are not made here yet');
+    async ensureSigned(target) {
+      try {
+        await signing.ensureSigned(target);
+      } catch (thrown) {
+        // The image may carry other signatures; whether they are enough is for the machine to say.
+        const { code, message } = toSnapgateError(thrown);
+        const { repository, manifest } = target;
+        options.metrics.signature('image', code);
+        log('warn', 'signing failed', { repository, digest: manifest, code, reason: message });
+      }
     },
+    makeDelta: makeDeltaInThread({
+      ...{ baseUrl: config.upstream.url.href, transport, credentials, temporaryFolder },
+      memoryBytes: config.deltas.memoryBytes,
+      // Signed before it can be found, so that nobody meets it without its signature.
+      async publish(repository, manifest) {
+        await signing.signDelta(repository, manifest);
+        await own(repository).putManifest(manifest);
+      },
+    }),
   };
 }
 
