@@ -123,6 +123,36 @@ export class Repository implements ContentStore {
     return this.#exists('HEAD', `manifests/${tagOrDigest}`, 'MANIFEST_UNKNOWN');
   }
 
+  /** Asks for a tag's digest without its manifest: what the registry says, or undefined if nothing. */
+  async tagDigest(tag: string, signal?: AbortSignal): Promise<Digest | undefined> {
+    const response = await this.#read({
+      method: 'HEAD',
+      url: this.#url(`manifests/${tag}`),
+      headers: { accept: MANIFEST_ACCEPT.join(', ') },
+      unknown: 'MANIFEST_UNKNOWN',
+      signal,
+    });
+    await discardBody(response.body);
+    const digest = response.headers['docker-content-digest'] ?? '';
+    return isDigest(digest) ? digest : undefined;
+  }
+
+  /**
+   * Calls an extension of the distribution API at `/v2/<name>/<path>`, by POST when there is a JSON
+   * text to send. The call must be one that can be made twice. Throws UNSUPPORTED for a 404.
+   */
+  async callExtension(path: string, json?: string, signal?: AbortSignal): Promise<HttpResponse> {
+    const url = this.#url(path);
+    if (json === undefined)
+      return this.#read({ method: 'GET', url, unknown: 'UNSUPPORTED', signal });
+    const body = Buffer.from(json);
+    const headers = {
+      'content-type': 'application/json',
+      'content-length': String(body.length),
+    };
+    return this.#read({ method: 'POST', url, headers, body, unknown: 'UNSUPPORTED', signal });
+  }
+
   async putBlob(
     blob: Pick<Descriptor, 'digest' | 'size'>,
     body: AsyncIterable<Uint8Array>,

@@ -1,0 +1,22 @@
+import { defaultSubvolumeId, setDefaultSubvolume, syncFileSystem } from '../storage/btrfs.ts';
+import { run } from '../system/run.ts';
+import type { BootSwitch } from './deployment.ts';
+
+/**
+ * Boots what `btrfs subvolume set-default` chose: for boot loaders that mount the file system without
+ * naming a subvolume. `folder` is any folder of the file system.
+ */
+export function defaultSubvolumeSwitch(folder: string): BootSwitch {
+  return {
+    name: 'default subvolume',
+    next: () => defaultSubvolumeId(folder),
+    async choose(deployment) {
+      await setDefaultSubvolume(deployment.path);
+      await syncFileSystem(folder);
+    },
+    async chooseSubvolume(id) {
+      await run('btrfs', ['subvolume', 'set-default', String(id), folder]);
+      await syncFileSystem(folder);
+    },
+  };
+}

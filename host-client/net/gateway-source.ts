@@ -1,0 +1,95 @@
+import { readFile } from 'node:fs/promises';
+import type { Digest } from '../../shared/digest.ts';
+import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
+import { Repository } from '../../shared/registry/repository.ts';
+import type { Transport } from '../../shared/registry/transport.ts';
+import type { Config } from '../config.ts';
+import { credentialsFor } from './credentials.ts';
+import { type GatewayApi, gatewayApi } from './gateway-api.ts';
+import { createTransport } from './transport.ts';
+
+/** The gateway that answered, and what its tag stands for. */
+export type GatewaySource = {
+  readonly gateway: URL;
+  readonly repository: Repository;
+  readonly api: GatewayApi;
+  /** What the tag named when it was asked; undefined when the gateway did not say. */
+  readonly tagDigest: Digest | undefined;
+};
+
+/** The line to the gateways: all that goes over it is counted. */
+export class Line {
+  readonly #config: Config;
+  readonly #notice: (message: string) => void;
+  #close: (() => void) | undefined;
+  #received = 0;
+
+  constructor(config: Config, notice: (message: string) => void) {
+    this.#config = config;
+    this.#notice = notice;
+  }
+
+  /** Bytes of all bodies that came so far. */
+  get received(): number {
+    return this.#received;
+  }
+
+  /** Asks the gateways in their order for the tag; the first that answers is the source. */
+  async connect(signal?: AbortSignal): Promise<GatewaySource> {
+    const { gateways, tag, repository: name } = this.#config;
+    const transport = await this.#open();
+    for (const [i, gateway] of gateways.entries()) {
+      const credentials = await credentialsFor(this.#config, gateway);
+      const options = { transport, baseUrl: gateway, repository: name, credentials };
+      const repository = new Repository(options);
+      try {
+        const tagDigest = await repository.tagDigest(tag, signal);
+        return { gateway, repository, api: gatewayApi(repository), tagDigest };
+      } catch (thrown) {
+        const error = toSnapgateError(thrown);
+        const isLast = i === gateways.length - 1;
+        if (isLast || error.httpStatus < 500 || error.exitStatus !== 5) throw error;
+        this.#notice(`${gateway.host}: ${error.message}; the next gateway is asked`);
+      }
+    }
+    throw new SnapgateError('CONFIG_INVALID', 'no gateway is configured');
+  }
+
+  /** Ends all connections. */
+  close(): void {
+    this.#close?.();
+  }
+
+  async #open(): Promise<Transport> {
+    const { caFile, waits } = this.#config;
+    const ca = caFile === undefined ? undefined : await readCa(caFile);
+    const { transport, close } = createTransport({
+      ...{ answerTimeoutMs: waits.answerSeconds * 1000, stallTimeoutMs: waits.stallSeconds * 1000 },
+      ca,
+    });
+    this.#close = close;
+    return async (request) => {
+      const response = await transport(request);
+      return { ...response, body: this.#count(response.body) };
+    };
+  }
+
+  async *#count(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const chunk of body) {
+      this.#received += chunk.length;
+      yield chunk;
+    }
+  }
+}
+
+async function readCa(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new SnapgateError('CONFIG_INVALID', 'the file of certificate authorities is unreadable', {
+      where: file,
+      hint: 'Correct caFile in the configuration.',
+      cause,
+    });
+  }
+}

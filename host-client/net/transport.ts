@@ -1,0 +1,137 @@
+import http from 'node:http';
+import https from 'node:https';
+import { Readable } from 'node:stream';
+import { SnapgateError } from '../../shared/errors.ts';
+import {
+  displayUrl,
+  type HttpRequest,
+  type HttpResponse,
+  type Transport,
+} from '../../shared/registry/transport.ts';
+
+/** How the machine reaches its gateway. Times are milliseconds. */
+export type TransportOptions = {
+  /** Until the answer's headers have come, connecting included. */
+  readonly answerTimeoutMs?: number;
+  /** Longest wait for the next piece of a body. */
+  readonly stallTimeoutMs?: number;
+  /** PEM of the certificate authorities to trust, instead of Node's own. */
+  readonly ca?: string | undefined;
+};
+
+const MAX_HEADER_BYTES = 64 * 1024;
+const HINT = 'Check the network and the gateway, then run the same command again.';
+
+/**
+ * A transport over Node's own HTTP client, which costs a machine with little memory the least. It
+ * keeps connections; `close` ends them.
+ */
+export function createTransport(options: TransportOptions = {}): {
+  transport: Transport;
+  close(): void;
+} {
+  const { answerTimeoutMs = 30_000, stallTimeoutMs = 60_000, ca } = options;
+  const keep = { keepAlive: true, maxSockets: 4 };
+  const agents = {
+    'http:': new http.Agent(keep),
+    'https:': new https.Agent({ ...keep, ...(ca === undefined ? {} : { ca }) }),
+  };
+  const transport: Transport = async (call) => {
+    const response = await send(call, agents, answerTimeoutMs);
+    return {
+      status: response.statusCode ?? 0,
+      headers: flatten(response.headers),
+      body: guarded(response, call, stallTimeoutMs),
+    };
+  };
+  return {
+    transport,
+    close: () => {
+      for (const agent of Object.values(agents)) agent.destroy();
+    },
+  };
+}
+
+type Agents = { readonly 'http:': http.Agent; readonly 'https:': https.Agent };
+
+function send(call: HttpRequest, agents: Agents, timeoutMs: number): Promise<http.IncomingMessage> {
+  const isTls = call.url.protocol === 'https:';
+  return new Promise((resolve, reject) => {
+    const request = (isTls ? https : http).request(call.url, {
+      method: call.method,
+      headers: call.headers,
+      agent: isTls ? agents['https:'] : agents['http:'],
+      maxHeaderSize: MAX_HEADER_BYTES,
+      ...(call.signal === undefined ? {} : { signal: call.signal }),
+    });
+    const timer = setTimeout(() => request.destroy(timeout(call.url)), timeoutMs);
+    request.once('response', (response) => {
+      clearTimeout(timer);
+      resolve(response);
+    });
+    // It may fail again after the answer has come; whoever reads the body then learns it there.
+    request.on('error', (cause) => {
+      clearTimeout(timer);
+      reject(transportError(cause, call));
+    });
+    sendBody(request, call.body);
+  });
+}
+
+function sendBody(request: http.ClientRequest, body: HttpRequest['body']): void {
+  if (body === undefined) request.end();
+  else if (body instanceof Uint8Array) request.end(body);
+  else {
+    Readable.from(body)
+      .on('error', (cause) => request.destroy(cause))
+      .pipe(request);
+  }
+}
+
+function flatten(headers: http.IncomingHttpHeaders): HttpResponse['headers'] {
+  const flat: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers)) {
+    if (value !== undefined) flat[name] = Array.isArray(value) ? value.join(', ') : value;
+  }
+  return flat;
+}
+
+/** The time of a stall counts only while somebody waits: a slow disk or a rate limit is no stall. */
+async function* guarded(
+  response: http.IncomingMessage,
+  call: HttpRequest,
+  stallTimeoutMs: number,
+): AsyncGenerator<Uint8Array> {
+  const chunks = response[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const timer = setTimeout(() => response.destroy(timeout(call.url)), stallTimeoutMs);
+      const next = await chunks.next().finally(() => clearTimeout(timer));
+      if (next.done) return;
+      yield next.value as Buffer;
+    }
+  } catch (thrown) {
+    throw transportError(thrown, call);
+  } finally {
+    response.destroy();
+  }
+}
+
+function timeout(url: URL): SnapgateError {
+  return new SnapgateError('UPSTREAM_TIMEOUT', 'no answer in time', {
+    where: displayUrl(url),
+    hint: HINT,
+  });
+}
+
+function transportError(
+  thrown: unknown,
+  { url, signal }: Pick<HttpRequest, 'url' | 'signal'>,
+): SnapgateError {
+  if (thrown instanceof SnapgateError) return thrown;
+  const where = displayUrl(url);
+  if (signal?.aborted) return new SnapgateError('CANCELLED', 'cancelled', { where, cause: thrown });
+  const error = thrown as NodeJS.ErrnoException;
+  const message = `the connection failed: ${error.code ?? error.message}`;
+  return new SnapgateError('UPSTREAM_UNREACHABLE', message, { where, hint: HINT, cause: thrown });
+}

@@ -1,0 +1,131 @@
+import type { Piece, SourceTree } from '../../shared/delta/piece.ts';
+import { applyTarDiff, DEFAULT_TAR_DIFF_LIMITS } from '../../shared/delta/tar-diff.ts';
+import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
+import { TAR_DIFF } from '../../shared/oci/media-types.ts';
+import { unpackLayer } from '../../shared/oci/unpack-layer.ts';
+import type { Config } from '../config.ts';
+import type { ImageTransaction, LayerResult, LayerSource, Storage } from '../storage/storage.ts';
+import { fallbackReasonOf } from './choose-way.ts';
+import type { Downloads } from './downloads.ts';
+import type { FetchedLayer, LayerWay, Way } from './ways.ts';
+
+/** What building layers needs. */
+export type BuildContext = {
+  readonly storage: Pick<Storage, 'openSource' | 'reassembleLayer'>;
+  readonly downloads: Downloads;
+  readonly limits: Config['limits'];
+  /** Fetches a layer whole, because it could not be rebuilt. */
+  readonly fetchWhole: (layer: LayerSource) => Promise<void>;
+};
+
+/** What the missing layers cost. */
+export type BuildResult = {
+  readonly bytesWritten: number;
+  readonly bytesCloned: number;
+  /** Why layers were fetched whole that should not have been. */
+  readonly fallbackReason?: string;
+};
+
+/**
+ * Adds every missing layer to a transaction in the way that was chosen. A layer that cannot be rebuilt
+ * from what is held is fetched whole.
+ */
+export async function buildLayers(
+  context: BuildContext,
+  transaction: Pick<ImageTransaction, 'missing' | 'addLayer'>,
+  way: Way,
+): Promise<BuildResult> {
+  const total = { bytesWritten: 0, bytesCloned: 0 };
+  const reasons: string[] = [];
+  using tree = openTree(context, way);
+  for (const layer of transaction.missing) {
+    const chosen = way.layers.find(
+      ({ diffId, kind }) => diffId === layer.diffId && kind !== 'reused',
+    );
+    const result = await addLayer(context, transaction, layer, chosen, tree.source, reasons);
+    total.bytesWritten += result.bytesWritten;
+    total.bytesCloned += result.bytesCloned;
+  }
+  return { ...total, ...(reasons.length === 0 ? {} : { fallbackReason: reasons.join('; ') }) };
+}
+
+async function addLayer(
+  context: BuildContext,
+  transaction: Pick<ImageTransaction, 'addLayer'>,
+  layer: LayerSource,
+  chosen: LayerWay | undefined,
+  source: SourceTree | undefined,
+  reasons: string[],
+): Promise<LayerResult> {
+  try {
+    return await transaction.addLayer(layer, rebuild(context, chosen, source));
+  } catch (thrown) {
+    if (chosen !== undefined) await dropBadFile(context, chosen, thrown);
+    const reason = chosen?.kind === 'full' ? undefined : fallbackReasonOf(thrown);
+    if (reason === undefined) throw thrown;
+    if (!reasons.includes(reason)) reasons.push(reason);
+  }
+  await context.fetchWhole(layer);
+  return await transaction.addLayer(layer, wholeLayer(context, layer));
+}
+
+type OpenTree = Disposable & { readonly source: SourceTree | undefined };
+
+/** The source image is opened only when a layer is rebuilt from it. */
+function openTree({ storage }: BuildContext, way: Way): OpenTree {
+  const isNeeded = way.layers.some((layer) => layer.kind === 'delta');
+  if (!isNeeded || way.source === undefined) {
+    return { source: undefined, [Symbol.dispose]() {} };
+  }
+  const source = storage.openSource(way.source);
+  return { source, [Symbol.dispose]: () => source[Symbol.dispose]() };
+}
+
+function rebuild(
+  context: BuildContext,
+  layer: LayerWay | undefined,
+  source: SourceTree | undefined,
+): AsyncIterable<Piece> {
+  if (layer !== undefined && 'fetch' in layer) {
+    return layer.kind === 'full' ? wholeLayer(context, layer) : applyDelta(context, layer, source);
+  }
+  if (layer?.kind === 'reparented') return context.storage.reassembleLayer(layer.diffId);
+  throw new SnapgateError('STORAGE_INVALID', 'a layer went away while the update ran', {
+    hint: 'Run the same command again.',
+  });
+}
+
+function applyDelta(
+  { downloads, limits }: BuildContext,
+  layer: FetchedLayer,
+  source: SourceTree | undefined,
+): AsyncIterable<Piece> {
+  if (source === undefined || layer.fetch.mediaType !== TAR_DIFF) {
+    throw new SnapgateError('DELTA_INVALID', `no way to apply ${layer.fetch.mediaType}`);
+  }
+  return applyTarDiff(downloads.read(layer.fetch), source, {
+    ...DEFAULT_TAR_DIFF_LIMITS,
+    maxOutputBytes: limits.layerBytes,
+    maxWindowLog: limits.windowLog,
+  });
+}
+
+async function* wholeLayer(
+  { downloads, limits }: BuildContext,
+  { blob, diffId }: LayerSource,
+): AsyncGenerator<Piece, void, void> {
+  const bounds = { maxBytes: limits.layerBytes, maxWindowLog: limits.windowLog };
+  for await (const bytes of unpackLayer(downloads.read(blob), blob, diffId, bounds)) {
+    yield { bytes };
+  }
+}
+
+/** A file that is not what it should be would only fail again. */
+async function dropBadFile(
+  { downloads }: BuildContext,
+  layer: LayerWay,
+  thrown: unknown,
+): Promise<void> {
+  if (toSnapgateError(thrown).exitStatus !== 4 || !('fetch' in layer)) return;
+  await downloads.remove((digest) => digest === layer.fetch.digest);
+}

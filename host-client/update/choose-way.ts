@@ -1,0 +1,194 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Digest } from '../../shared/digest.ts';
+import { type ErrorCode, SnapgateError, toSnapgateError } from '../../shared/errors.ts';
+import type { ContentReader } from '../../shared/oci/content.ts';
+import type { PlanWay } from '../../shared/plan.ts';
+import type { Config } from '../config.ts';
+import type { GatewayApi, JobAnswer } from '../net/gateway-api.ts';
+import type { HeldImage, Storage } from '../storage/storage.ts';
+import { readDelta } from './delta-artifact.ts';
+import type { UpdateEvents } from './events.ts';
+import type { Target } from './target.ts';
+import type { Trust } from './trust.ts';
+import { deltaWay, fullWay, LAYER_DELTA_FORMATS, type Way } from './ways.ts';
+
+/** Most images that a gateway is told of. */
+const MAX_HAVE = 64;
+
+/** What choosing a way needs. */
+export type ChooseContext = {
+  readonly config: Pick<Config, 'limits' | 'waits' | 'smallestDelta'>;
+  readonly source: ContentReader;
+  /** Undefined for a registry that is known to be no gateway, and for a file. */
+  readonly api: GatewayApi | undefined;
+  readonly trust: Trust;
+  readonly storage: Pick<Storage, 'presentDepth' | 'holdsLayer'>;
+  readonly events: UpdateEvents;
+  readonly signal?: AbortSignal;
+  /** Pauses between questions; tests replace it. Milliseconds. */
+  readonly pause?: (milliseconds: number, signal?: AbortSignal) => Promise<void>;
+};
+
+/** A delta that the gateway speaks of, from an image that is held. Only advice. */
+export type OfferedDelta = PlanWay & { readonly held: HeldImage };
+
+/** What there is to choose from. */
+export type Offers = {
+  readonly full: Way;
+  /** Ready ones first, smallest first. */
+  readonly deltas: readonly OfferedDelta[];
+  /** Why there are no deltas, where that is not for lack of a source. */
+  readonly reason?: string;
+};
+
+/** The chosen way, and why it is not a delta where one could have been expected. */
+export type Choice = { readonly way: Way; readonly fallbackReason?: string };
+
+/**
+ * Asks which ways there are. The gateway's answer is advice: what does not fit the signed target is
+ * dropped, and the full way comes from the signed manifest. `held` are the images of the machine,
+ * most wanted source first.
+ */
+export async function findOffers(
+  context: ChooseContext,
+  target: Target,
+  held: readonly HeldImage[],
+): Promise<Offers> {
+  const full = await fullWay(target, context.storage);
+  const { api, signal } = context;
+  if (full.bytes === 0 || held.length === 0 || api === undefined) return { full, deltas: [] };
+  const sources = held.slice(0, MAX_HAVE);
+  const request = {
+    target: target.manifest.digest,
+    have: sources.map((image) => image.config),
+    formats: [...LAYER_DELTA_FORMATS],
+  };
+  const plan = await orReason(() => api.plan(request, signal));
+  if (plan === undefined) return { full, deltas: [], reason: 'the registry is no gateway' };
+  if (typeof plan === 'string') return { full, deltas: [], reason: plan };
+  const { manifest, config } = plan.target;
+  if (manifest !== target.manifest.digest || config !== target.config) {
+    return { full, deltas: [], reason: 'the gateway planned for another image' };
+  }
+  const deltas = plan.ways.flatMap((way): OfferedDelta[] => {
+    const image = sources.find((candidate) => candidate.config === way.sourceConfig);
+    const isKnown = way.format === undefined || LAYER_DELTA_FORMATS.includes(way.format);
+    return way.method === 'delta' && image !== undefined && isKnown
+      ? [{ ...way, held: image }]
+      : [];
+  });
+  return { full, deltas };
+}
+
+/**
+ * Chooses the way with the fewest bytes. A delta that is not made yet is asked for and waited for
+ * where the full pull is large enough to be worth it; whatever keeps a delta from being used is the
+ * reason for the full way, never an error. Throws what keeps the registry from answering at all.
+ */
+export async function chooseWay(
+  context: ChooseContext,
+  target: Target,
+  offers: Offers,
+): Promise<Choice> {
+  const { full } = offers;
+  const reasons: string[] = offers.reason === undefined ? [] : [offers.reason];
+  if (full.bytes === 0) return { way: full };
+  for (const offer of offers.deltas) {
+    if (offer.state === 'refused') {
+      reasons.push(offer.reason ?? 'the gateway makes no delta');
+      continue;
+    }
+    if (offer.artifact === undefined && full.bytes < context.config.smallestDelta) continue;
+    const found = await orReason(async () => {
+      const artifact = offer.artifact?.digest ?? (await waitForDelta(context, target, offer));
+      return await tryDelta(context, target, offer.held, artifact);
+    });
+    if (typeof found === 'string') reasons.push(found);
+    else if (found.bytes < full.bytes) return { way: found };
+    else reasons.push('the delta is not smaller than the full pull');
+  }
+  const fallbackReason = [...new Set(reasons)].join('; ');
+  return { way: full, ...(fallbackReason === '' ? {} : { fallbackReason }) };
+}
+
+async function tryDelta(
+  { config, source, trust, storage, signal }: ChooseContext,
+  target: Target,
+  held: HeldImage,
+  artifact: Digest,
+): Promise<Way> {
+  const expected = { target, sourceConfig: held.config };
+  const delta = await readDelta(source, artifact, expected, trust, signal);
+  const window = delta.bounds?.windowBytes ?? 0;
+  if (window > 2 ** config.limits.windowLog) {
+    throw new SnapgateError('LIMIT_EXCEEDED', `the delta needs a window of ${window} bytes`);
+  }
+  const way = await deltaWay(target, storage, held, delta);
+  return { ...way, bytes: way.bytes + delta.size };
+}
+
+/** Has a delta made. Throws JOB_FAILED when that fails or takes longer than configured. */
+async function waitForDelta(
+  context: ChooseContext,
+  target: Target,
+  offer: OfferedDelta,
+): Promise<Digest> {
+  const { api, config, events, signal } = context;
+  const pause = context.pause ?? pauseFor;
+  const longest = config.waits.deltaSeconds;
+  if (api === undefined || longest === 0) throw notMade('it is not made yet');
+  const request = {
+    source: offer.held.config,
+    target: target.manifest.digest,
+    ...(offer.format === undefined ? {} : { format: offer.format }),
+  };
+  events.step('wait', 'the gateway makes the delta');
+  let answer: JobAnswer = await api.requestDelta(request, signal);
+  for (let waited = 0; ; ) {
+    const { job, retryAfter } = answer;
+    if (job.artifact !== undefined) return job.artifact.digest;
+    if (job.state === 'failed' || job.state === 'done') {
+      throw notMade(
+        job.error === undefined ? 'it failed' : `${job.error.code}: ${job.error.message}`,
+      );
+    }
+    events.progress(Math.round((job.progress ?? 0) * 100), 100, 'parts');
+    const seconds = Math.min(60, Math.max(1, retryAfter));
+    if (waited + seconds > longest) throw notMade(`not within ${longest} s`);
+    await pause(seconds * 1000, signal);
+    waited += seconds;
+    answer = await api.deltaJob(job.id, signal);
+  }
+}
+
+function notMade(why: string): SnapgateError {
+  const printable = why.replace(/[^\x20-\x7e]/g, '?').slice(0, 300);
+  return new SnapgateError('JOB_FAILED', `the gateway made no delta: ${printable}`);
+}
+
+async function pauseFor(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  await sleep(milliseconds, undefined, signal === undefined ? {} : { signal });
+}
+
+/** What stops the full pull as well; everything else is a reason to take it. */
+const FATAL: readonly ErrorCode[] = [
+  ...(['CANCELLED', 'INTERNAL', 'UNAUTHORIZED', 'DENIED'] as const),
+  ...(['UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT', 'CONFIG_INVALID', 'USAGE'] as const),
+  ...(['NO_SPACE', 'STORAGE_INVALID', 'STORAGE_BUSY'] as const),
+];
+
+/** Why a delta or part of it cannot be used; undefined for an error that stops everything. */
+export function fallbackReasonOf(thrown: unknown): string | undefined {
+  const error = toSnapgateError(thrown);
+  return FATAL.includes(error.code) ? undefined : `${error.code}: ${error.message}`;
+}
+
+async function orReason<T>(action: () => Promise<T>): Promise<T | string> {
+  try {
+    return await action();
+  } catch (thrown) {
+    const reason = fallbackReasonOf(thrown);
+    if (reason === undefined) throw thrown;
+    return reason;
+  }
+}

@@ -1,0 +1,63 @@
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SnapgateError } from '../../shared/errors.ts';
+import { FileLock } from '../system/file-lock.ts';
+import { readRecord, writeRecord } from '../system/records.ts';
+import { type Attempt, attemptSchema, type Seen, seenSchema } from './report.ts';
+
+/** The client's folder for what it must remember. */
+export class StateFolder {
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  get downloads(): string {
+    return join(this.path, 'downloads');
+  }
+
+  /**
+   * Makes sure that no other snaphost changes anything while `action` runs. The lock ends with the
+   * process, however that ends. Throws ALREADY_RUNNING.
+   */
+  async exclusively<T>(action: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    await mkdir(this.path, { recursive: true, mode: 0o700 });
+    const path = join(this.path, 'lock');
+    const busy = () =>
+      new SnapgateError('ALREADY_RUNNING', 'another snaphost is at work on this machine', {
+        where: path,
+        hint: 'Wait until it has ended; snaphost status shows how that went.',
+      });
+    using _lock = await FileLock.acquire(path, { timeoutMs: 0, signal, busy });
+    await this.#removeLeftovers();
+    return await action();
+  }
+
+  /** What the tag named the last time; a damaged record is as good as none. */
+  async seen(): Promise<Seen | undefined> {
+    return readRecord(this.#file('seen'), seenSchema).catch(() => undefined);
+  }
+
+  async remember(seen: Seen): Promise<void> {
+    await writeRecord(this.#file('seen'), seen);
+  }
+
+  async lastAttempt(): Promise<Attempt | undefined> {
+    return readRecord(this.#file('last-attempt'), attemptSchema).catch(() => undefined);
+  }
+
+  async recordAttempt(attempt: Attempt): Promise<void> {
+    await writeRecord(this.#file('last-attempt'), attempt);
+  }
+
+  #file(name: string): string {
+    return join(this.path, `${name}.json`);
+  }
+
+  async #removeLeftovers(): Promise<void> {
+    for (const name of await readdir(this.path)) {
+      if (name.endsWith('.tmp')) await rm(join(this.path, name), { force: true });
+    }
+  }
+}

@@ -1,0 +1,37 @@
+import { readFile } from 'node:fs/promises';
+import type { Digest } from '../../shared/digest.ts';
+import { SnapgateError } from '../../shared/errors.ts';
+import type { ContentReader } from '../../shared/oci/content.ts';
+import { type Policy, parsePolicy, REFUSE_ALL } from '../../shared/policy/policy.ts';
+import { type Examination, verifyManifest } from '../../shared/policy/verify-manifest.ts';
+
+/** Judges a manifest by its signatures. Throws what `verifyManifest` throws. */
+export type Trust = (
+  digest: Digest,
+  kind: 'image' | 'delta',
+  signal?: AbortSignal,
+) => Promise<Examination>;
+
+/** Reads the policy file; a machine without one refuses everything. Throws CONFIG_INVALID. */
+export async function readPolicy(file: string): Promise<Policy> {
+  try {
+    return parsePolicy(await readFile(file, 'utf8'), file);
+  } catch (thrown) {
+    const { code } = thrown as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return REFUSE_ALL;
+    if (thrown instanceof SnapgateError) throw thrown;
+    throw new SnapgateError('CONFIG_INVALID', 'the policy file cannot be read', {
+      where: file,
+      cause: thrown,
+    });
+  }
+}
+
+/** Trust by a policy, in what one repository holds; `name` is what the policy calls it. */
+export function trustBy(policy: Policy, name: string, reader: ContentReader): Trust {
+  return (digest, kind, signal) =>
+    verifyManifest({
+      ...{ reader, repository: name, digest, kind, policy, now: new Date() },
+      ...(signal === undefined ? {} : { signal }),
+    });
+}
