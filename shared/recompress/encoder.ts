@@ -12,8 +12,8 @@ export type RecipeCost = {
 export type Encoder = {
   /** What recipes call it. */
   readonly name: string;
-  /** Checks the settings and says what they take. Throws DELTA_INVALID. */
-  cost(recipe: Recipe): RecipeCost;
+  /** Checks the settings and says what they take for content of a size. Throws DELTA_INVALID. */
+  cost(recipe: Recipe, contentBytes: number): RecipeCost;
   /**
    * The packed bytes. Leaves nothing behind when the consumer stops early. Throws DELTA_INVALID
    * for settings that it does not know, and what reading `content` throws.

@@ -2,13 +2,14 @@ import { SnapgateError } from '../errors.ts';
 import type { Encoder, RecipeCost } from './encoder.ts';
 import { gnuGzipEncoder, zlibEncoder } from './gzip/encoder.ts';
 import type { Recipe } from './recipe.ts';
+import { xzEncoder } from './xz/encoder.ts';
 
 /** The encoders that a process has, by name. */
 export type Encoders = ReadonlyMap<string, Encoder>;
 
 /** The encoders that come with Snapgate, and `others` that this machine has. */
 export function createEncoders(others: readonly Encoder[] = []): Encoders {
-  const all = [gnuGzipEncoder, zlibEncoder, ...others];
+  const all = [gnuGzipEncoder, zlibEncoder, xzEncoder, ...others];
   return new Map(all.map((encoder) => [encoder.name, encoder]));
 }
 
@@ -23,9 +24,9 @@ export function encoderFor(encoders: Encoders, recipe: Recipe): Encoder {
   return encoder;
 }
 
-/** What a recipe takes. Throws UNSUPPORTED and DELTA_INVALID. */
-export function recipeCost(encoders: Encoders, recipe: Recipe): RecipeCost {
-  return encoderFor(encoders, recipe).cost(recipe);
+/** What a recipe takes for content of a size. Throws UNSUPPORTED and DELTA_INVALID. */
+export function recipeCost(encoders: Encoders, recipe: Recipe, contentBytes: number): RecipeCost {
+  return encoderFor(encoders, recipe).cost(recipe, contentBytes);
 }
 
 /** Packs content by a recipe: the original compressed bytes. Throws UNSUPPORTED, DELTA_INVALID. */

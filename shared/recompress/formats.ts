@@ -8,10 +8,11 @@ import {
   readChunks,
   type UnpackLimits,
 } from './part.ts';
+import { xzFormat } from './xz/format.ts';
 
 /** All kinds of compressed stream that can be taken apart, by name. */
 export const FORMATS: ReadonlyMap<PackedFormat, Format> = new Map(
-  [gzipFormat].map((format) => [format.name, format]),
+  [gzipFormat, xzFormat].map((format) => [format.name, format]),
 );
 
 export function formatOf(part: Pick<PackedPart, 'format'>): Format {

@@ -3,8 +3,12 @@ import { formatOf } from './formats.ts';
 import { type ByteSource, type PackedPart, readBytes } from './part.ts';
 import type { Recipe } from './recipe.ts';
 
-/** Opens the content of a packed part from its start; may be called many times. */
-export type OpenContent = () => AsyncIterable<Uint8Array>;
+/** The content of a packed part. */
+export type Content = {
+  readonly size: number;
+  /** Opens it from its start; may be called many times. */
+  open(): AsyncIterable<Uint8Array>;
+};
 
 /** What a recipe may take of the machines that are to use it. */
 export type RecipeBudget = { readonly maxMemoryBytes: number; readonly signal?: AbortSignal };
@@ -15,10 +19,10 @@ export async function proveRecipe(
   recipe: Recipe,
   source: ByteSource,
   part: PackedPart,
-  openContent: OpenContent,
+  content: Content,
 ): Promise<boolean> {
   let done = 0;
-  for await (const bytes of encoderFor(encoders, recipe).pack(recipe, openContent())) {
+  for await (const bytes of encoderFor(encoders, recipe).pack(recipe, content.open())) {
     if (done + bytes.length > part.size) return false;
     const original = readBytes(source, part.offset + done, bytes.length);
     if (Buffer.compare(original, bytes) !== 0) return false;
@@ -35,14 +39,14 @@ export async function findRecipe(
   encoders: Encoders,
   source: ByteSource,
   part: PackedPart,
-  openContent: OpenContent,
+  content: Content,
   budget: RecipeBudget,
 ): Promise<Recipe | undefined> {
   for (const recipe of formatOf(part).propose(source, part)) {
     budget.signal?.throwIfAborted();
     if (!encoders.has(recipe.encoder)) continue;
-    if (recipeCost(encoders, recipe).memoryBytes > budget.maxMemoryBytes) continue;
-    if (await proveRecipe(encoders, recipe, source, part, openContent)) return recipe;
+    if (recipeCost(encoders, recipe, content.size).memoryBytes > budget.maxMemoryBytes) continue;
+    if (await proveRecipe(encoders, recipe, source, part, content)) return recipe;
   }
   return undefined;
 }

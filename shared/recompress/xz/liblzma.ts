@@ -1,0 +1,233 @@
+import { initModule, type LZMAModule } from 'node-liblzma/wasm';
+import { SnapgateError } from '../../errors.ts';
+
+/**
+ * liblzma in WebAssembly: the same bytes on every machine and processor. Its memory is at most
+ * 256 MiB, which is what bounds the settings below.
+ */
+export type Liblzma = LZMAModule;
+
+/** Loads the module, once. */
+export function loadLiblzma(): Promise<Liblzma> {
+  return initModule();
+}
+
+const OK = 0;
+const STREAM_END = 1;
+const RUN = 0;
+const FINISH = 3;
+/** Ends an array of filters. */
+const NO_FILTER = 0xffffffffffffffffn;
+
+export const FILTER_DELTA = 3;
+export const FILTER_LZMA2 = 0x21;
+
+const MODE = { FAST: 1, NORMAL: 2 } as const;
+const FINDER = { HC3: 3, HC4: 4, BT4: 0x14 } as const;
+const PRESET_EXTREME = 1;
+
+/** The options of LZMA2, in the order in which liblzma's `lzma_options_lzma` has them. */
+export type LzmaOptions = {
+  readonly dictionary: number;
+  /** `xz`'s level 0 to 9, without its dictionary size. */
+  readonly preset: number;
+  readonly extreme: number;
+  /** Literal context, literal position and position bits. */
+  readonly lc: number;
+  readonly lp: number;
+  readonly pb: number;
+};
+
+/** Sizes in 4-byte words of WebAssembly's 32-bit memory. */
+const LZMA_OPTIONS_SIZE = 112;
+const DELTA_OPTIONS_SIZE = 40;
+const FILTER_SIZE = 16;
+const STREAM_SIZE = 96;
+const STREAM = { NEXT_IN: 0, AVAIL_IN: 4, NEXT_OUT: 16, AVAIL_OUT: 20 } as const;
+
+/** Match finder and effort of a preset, as `xz`'s manual describes them. */
+function effort({ preset, extreme }: LzmaOptions) {
+  if (extreme === PRESET_EXTREME) {
+    const short = preset === 3 || preset === 5;
+    return short
+      ? { mode: MODE.NORMAL, nice: 192, finder: FINDER.BT4, depth: 0 }
+      : { mode: MODE.NORMAL, nice: 273, finder: FINDER.BT4, depth: 512 };
+  }
+  if (preset <= 3) {
+    return {
+      mode: MODE.FAST,
+      nice: preset <= 1 ? 128 : 273,
+      finder: preset === 0 ? FINDER.HC3 : FINDER.HC4,
+      depth: [4, 8, 24, 48][preset] ?? 0,
+    };
+  }
+  return {
+    mode: MODE.NORMAL,
+    nice: preset === 4 ? 16 : preset === 5 ? 32 : 64,
+    finder: FINDER.BT4,
+    depth: 0,
+  };
+}
+
+/** Blocks of WebAssembly memory that are freed together. */
+class Arena {
+  readonly #lzma: Liblzma;
+  readonly #blocks: number[] = [];
+
+  constructor(lzma: Liblzma) {
+    this.#lzma = lzma;
+  }
+
+  allocate(size: number): number {
+    const block = this.#lzma._malloc(size);
+    if (block === 0) {
+      throw new SnapgateError('LIMIT_EXCEEDED', 'liblzma has not enough memory');
+    }
+    this.#blocks.push(block);
+    return block;
+  }
+
+  /** A structure of 32-bit words, zero where `words` says nothing. */
+  structure(size: number, words: Readonly<Record<number, number>>): number {
+    const block = this.allocate(size);
+    this.#lzma.HEAPU8.fill(0, block, block + size);
+    for (const [word, value] of Object.entries(words)) {
+      this.#lzma.setValue(block + 4 * Number(word), value, 'i32');
+    }
+    return block;
+  }
+
+  free(): void {
+    for (const block of this.#blocks) this.#lzma._free(block);
+    this.#blocks.length = 0;
+  }
+}
+
+function failed(status: number): SnapgateError {
+  return new SnapgateError('INTERNAL', `liblzma failed with status ${status}`);
+}
+
+/**
+ * Packs `content` as one xz stream of one block. `filter` goes before LZMA2: 0 for none, the id of
+ * a branch filter, or {@link FILTER_DELTA} with its distance.
+ */
+export function packXzBlock(
+  lzma: Liblzma,
+  content: Uint8Array,
+  options: LzmaOptions,
+  filter: { readonly id: number; readonly distance: number },
+  check: number,
+): Uint8Array {
+  const arena = new Arena(lzma);
+  try {
+    const { mode, nice, finder, depth } = effort(options);
+    const { dictionary, lc, lp, pb } = options;
+    const lzmaOptions = arena.structure(LZMA_OPTIONS_SIZE, {
+      ...{ 0: dictionary, 3: lc, 4: lp, 5: pb, 6: mode, 7: nice, 8: finder, 9: depth },
+    });
+    const deltaOptions = arena.structure(DELTA_OPTIONS_SIZE, { 1: filter.distance });
+    const before = filter.id === 0 ? [] : [filter.id];
+    const filters = arena.structure(FILTER_SIZE * 3, {});
+    for (const [index, id] of [...before, FILTER_LZMA2].entries()) {
+      const own = id === FILTER_LZMA2 ? lzmaOptions : id === FILTER_DELTA ? deltaOptions : 0;
+      lzma.setValue(filters + FILTER_SIZE * index, BigInt(id), 'i64');
+      lzma.setValue(filters + FILTER_SIZE * index + 8, own, 'i32');
+    }
+    lzma.setValue(filters + FILTER_SIZE * (before.length + 1), NO_FILTER, 'i64');
+    const input = arena.allocate(Math.max(1, content.length));
+    lzma.HEAPU8.set(content, input);
+    // LZMA2 stores what does not shrink, with three bytes for each 64 KiB.
+    const room = content.length + (content.length >> 10) + 1024;
+    const output = arena.allocate(room);
+    const position = arena.structure(4, {});
+    const status = lzma._lzma_stream_buffer_encode(
+      ...([filters, check, 0, input, content.length, output, position, room] as const),
+    );
+    if (status !== OK) throw failed(status);
+    return lzma.HEAPU8.slice(output, output + lzma.getValue(position, 'i32'));
+  } finally {
+    arena.free();
+  }
+}
+
+const CHUNK = 128 * 1024;
+
+/** liblzma's decoder of one xz stream, a chunk at a time. */
+class XzDecoder {
+  readonly #lzma: Liblzma;
+  readonly #arena: Arena;
+  readonly #stream: number;
+  readonly #input: number;
+  readonly #output: number;
+  /** Whether the end of the stream was reached. */
+  ended = false;
+
+  constructor(lzma: Liblzma, maxMemory: number) {
+    this.#lzma = lzma;
+    this.#arena = new Arena(lzma);
+    this.#stream = this.#arena.structure(STREAM_SIZE, {});
+    this.#input = this.#arena.allocate(CHUNK);
+    this.#output = this.#arena.allocate(CHUNK);
+    const status = lzma._lzma_stream_decoder(this.#stream, BigInt(maxMemory), 0);
+    if (status !== OK) throw failed(status);
+  }
+
+  /** Decodes up to {@link CHUNK} bytes; no bytes mean that they were the last. */
+  *feed(bytes: Uint8Array): Generator<Uint8Array> {
+    this.#lzma.HEAPU8.set(bytes, this.#input);
+    this.#set(STREAM.NEXT_IN, this.#input);
+    this.#set(STREAM.AVAIL_IN, bytes.length);
+    const action = bytes.length === 0 ? FINISH : RUN;
+    for (let more = true; more && !this.ended; ) {
+      const content = this.#step(action);
+      more = content.length === CHUNK || this.#get(STREAM.AVAIL_IN) > 0;
+      if (content.length > 0) yield content;
+    }
+  }
+
+  #step(action: number): Uint8Array {
+    this.#set(STREAM.NEXT_OUT, this.#output);
+    this.#set(STREAM.AVAIL_OUT, CHUNK);
+    const status = this.#lzma._lzma_code(this.#stream, action);
+    this.ended = status === STREAM_END;
+    if (status !== OK && !this.ended) throw failed(status);
+    const size = CHUNK - this.#get(STREAM.AVAIL_OUT);
+    return this.#lzma.HEAPU8.slice(this.#output, this.#output + size);
+  }
+
+  #get(field: number): number {
+    return this.#lzma.getValue(this.#stream + field, 'i32');
+  }
+
+  #set(field: number, value: number): void {
+    this.#lzma.setValue(this.#stream + field, value, 'i32');
+  }
+
+  close(): void {
+    this.#lzma._lzma_end(this.#stream);
+    this.#arena.free();
+  }
+}
+
+/**
+ * Unpacks one xz stream. Throws INTERNAL where it is damaged or cut short, and where it needs more
+ * than `maxMemory` bytes.
+ */
+export async function* unpackXz(
+  lzma: Liblzma,
+  packed: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  maxMemory: number,
+): AsyncGenerator<Uint8Array> {
+  const decoder = new XzDecoder(lzma, maxMemory);
+  try {
+    for await (const bytes of packed) {
+      for (let at = 0; at < bytes.length && !decoder.ended; at += CHUNK) {
+        yield* decoder.feed(bytes.subarray(at, at + CHUNK));
+      }
+    }
+    if (!decoder.ended) yield* decoder.feed(new Uint8Array(0));
+    if (!decoder.ended) throw failed(STREAM_END);
+  } finally {
+    decoder.close();
+  }
+}
