@@ -1,0 +1,173 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Piece } from '../../shared/delta/piece.ts';
+import { type Digest, digestHex } from '../../shared/digest.ts';
+import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
+import { assertBtrfs, syncFileSystem } from './btrfs.ts';
+import { ImageStore } from './image-store.ts';
+import { LayerFiles } from './layer-files.ts';
+import { LayerStore } from './layer-store.ts';
+import { Podman, type Programs, unsupportedVersion } from './podman.ts';
+import type { BeginOptions, HeldImage, ImageTransaction, Storage } from './storage.ts';
+import { reassembleTar } from './tar-split-file.ts';
+import { presentDepth, Transaction } from './transaction.ts';
+
+/** Where Podman's storage is; `locateStorage` of podman.ts asks Podman itself. */
+export type StorageOptions = {
+  readonly graphRoot: string;
+  readonly runRoot: string;
+  readonly programs?: Programs;
+};
+
+/** Opens Podman's storage on btrfs. Throws NOT_BTRFS, also when the folder is missing. */
+export async function openStorage(options: StorageOptions): Promise<Storage> {
+  const { graphRoot } = options;
+  if ((await stat(graphRoot).catch(() => undefined)) === undefined) {
+    throw new SnapgateError('NOT_BTRFS', 'the folder of Podman’s storage does not exist', {
+      where: graphRoot,
+      hint: 'Make it on a btrfs file system, or name another one.',
+    });
+  }
+  await assertBtrfs(graphRoot);
+  return new PodmanStorage(options);
+}
+
+class PodmanStorage implements Storage {
+  readonly graphRoot: string;
+  readonly runRoot: string;
+  readonly workDir: string;
+  readonly #layers: LayerStore;
+  readonly #images: ImageStore;
+  readonly #podman: Podman;
+
+  constructor({ graphRoot, runRoot, programs = {} }: StorageOptions) {
+    this.graphRoot = graphRoot;
+    this.runRoot = runRoot;
+    this.workDir = join(graphRoot, 'snapgate');
+    this.#layers = new LayerStore(graphRoot);
+    this.#images = new ImageStore(graphRoot);
+    this.#podman = new Podman(graphRoot, runRoot, programs);
+  }
+
+  async checkSupport(signal?: AbortSignal) {
+    const reason =
+      unsupportedVersion(await this.#podman.version({ signal })) ?? (await this.#unreadable());
+    return reason === undefined
+      ? { supported: true as const }
+      : { supported: false as const, reason };
+  }
+
+  async #unreadable(): Promise<string | undefined> {
+    try {
+      await this.listImages();
+      return undefined;
+    } catch (error) {
+      return toSnapgateError(error).message;
+    }
+  }
+
+  async listImages(): Promise<HeldImage[]> {
+    return this.#images.list(await this.#layers.read());
+  }
+
+  readManifest(image: HeldImage) {
+    return this.#images.readManifest(image);
+  }
+
+  readConfig(image: HeldImage) {
+    return this.#images.readConfig(image);
+  }
+
+  openSource(image: HeldImage): LayerFiles {
+    const top = image.layerIds.at(-1);
+    if (top !== undefined) return new LayerFiles(this.#layers.subvolume(top), top);
+    throw new SnapgateError('STORAGE_INVALID', 'an image without layers cannot be a source', {
+      where: image.config,
+    });
+  }
+
+  presentDepth(diffIds: readonly Digest[]): Promise<number> {
+    return presentDepth(this.#layers, diffIds);
+  }
+
+  async holdsLayer(diffId: Digest): Promise<boolean> {
+    return (await this.#find(diffId)) !== undefined;
+  }
+
+  async #find(diffId: Digest): Promise<string | undefined> {
+    for (const record of (await this.#layers.read()).values()) {
+      if (record['diff-digest'] === diffId) return record.id;
+    }
+    return undefined;
+  }
+
+  async *reassembleLayer(diffId: Digest): AsyncGenerator<Piece, void, void> {
+    const id = await this.#find(diffId);
+    if (id === undefined) {
+      throw new SnapgateError('STORAGE_INVALID', 'no such layer is held', { where: diffId });
+    }
+    using files = new LayerFiles(this.#layers.subvolume(id), id);
+    yield* reassembleTar(this.#layers.tarSplit(id), files);
+  }
+
+  async begin(options: BeginOptions): Promise<ImageTransaction> {
+    await this.#prepare(options.signal);
+    const { workDir } = this;
+    const parts = { workDir, layers: this.#layers, images: this.#images, podman: this.#podman };
+    return Transaction.begin(parts, options);
+  }
+
+  /** On a machine that never ran Podman, lets Podman make its folders. */
+  async #prepare(signal: AbortSignal | undefined): Promise<void> {
+    const folders = [this.#layers.tarSplit('x'), this.#layers.subvolume('x')];
+    const there = await Promise.all(
+      folders.map((path) => stat(join(path, '..')).catch(() => undefined)),
+    );
+    if (there.includes(undefined)) await this.#podman.run(['images', '--quiet'], { signal });
+  }
+
+  async importLayout(options: {
+    layout: string;
+    tag: string;
+    name: string;
+    signal?: AbortSignal;
+  }): Promise<HeldImage> {
+    const { layout, tag, name, signal } = options;
+    await this.#podman.copyFromLayout(layout, tag, name, { signal });
+    await syncFileSystem(this.graphRoot);
+    const { stdout } = await this.#podman.run(['image', 'inspect', '--format', '{{.Id}}', name]);
+    const held = (await this.listImages()).find((image) => idOf(image) === stdout.trim());
+    if (held !== undefined) return held;
+    throw new SnapgateError('STORAGE_INVALID', 'the image is not in storage after it was copied', {
+      where: name,
+    });
+  }
+
+  async addName(image: HeldImage, name: string): Promise<void> {
+    await this.#podman.run(['tag', idOf(image), name]);
+    await syncFileSystem(this.graphRoot);
+  }
+
+  async removeImage(image: HeldImage): Promise<void> {
+    const id = idOf(image);
+    // Podman removes an image by its id only while it has one name at most.
+    const spare = image.names.slice(1);
+    if (spare.length > 0) await this.#podman.run(['untag', id, ...spare]);
+    try {
+      await this.#podman.run(['rmi', id], {
+        hint: 'Remove the containers that use the image first (podman ps --all).',
+      });
+    } catch (error) {
+      if (spare.length > 0) await this.#podman.run(['tag', id, ...spare]);
+      throw error;
+    }
+  }
+
+  subvolumeOf(layerId: string): string {
+    return this.#layers.subvolume(layerId);
+  }
+}
+
+function idOf(image: HeldImage): string {
+  return digestHex(image.config);
+}

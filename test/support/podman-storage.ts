@@ -1,0 +1,134 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { LayoutStore } from '../../gateway/layout/layout-store.ts';
+import type { LayerSource } from '../../host-client/storage/storage.ts';
+import type { Piece, SourceFile, SourceTree } from '../../shared/delta/piece.ts';
+import { sha256 } from '../../shared/digest.ts';
+import { SnapgateError } from '../../shared/errors.ts';
+import type { StoredManifest } from '../../shared/oci/content.ts';
+import { OCI_CONFIG, OCI_LAYER_GZIP, OCI_LAYER_TAR } from '../../shared/oci/media-types.ts';
+import { readTar } from '../../shared/tar/reader.ts';
+import { putBytes, storedManifest } from './tiny-image.ts';
+
+/** An image in an OCI layout folder, its layers given as tar streams. */
+export type LayoutImage = {
+  readonly layout: string;
+  readonly tag: string;
+  readonly manifest: StoredManifest;
+  readonly config: Buffer;
+  readonly layers: readonly LayerSource[];
+  readonly tars: readonly Buffer[];
+};
+
+/** Writes an image with these layers to a folder; `packed` layers are given as gzip. */
+export async function putLayoutImage(
+  layout: string,
+  tars: readonly Buffer[],
+  options: { packed?: boolean; cmd?: readonly string[] } = {},
+): Promise<LayoutImage> {
+  mkdirSync(layout, { recursive: true });
+  const store = await LayoutStore.create(layout);
+  const layers: LayerSource[] = [];
+  for (const tar of tars) {
+    const type = options.packed ? OCI_LAYER_GZIP : OCI_LAYER_TAR;
+    const bytes = options.packed ? gzip(tar) : tar;
+    layers.push({ diffId: sha256(tar), blob: await putBytes(store, type, bytes) });
+  }
+  const rootfs = { type: 'layers', diff_ids: layers.map((layer) => layer.diffId) };
+  const platform = { architecture: process.arch === 'arm64' ? 'arm64' : 'amd64', os: 'linux' };
+  const config = Buffer.from(
+    JSON.stringify({ ...platform, config: { Cmd: options.cmd ?? ['/bin/sh'] }, rootfs }),
+  );
+  const manifest = storedManifest({
+    ...{ schemaVersion: 2, mediaType: 'application/vnd.oci.image.manifest.v1+json' },
+    config: await putBytes(store, OCI_CONFIG, config),
+    layers: layers.map((layer) => layer.blob),
+  });
+  await store.putManifest(manifest, 'image');
+  return { layout, tag: 'image', manifest, config, layers, tars };
+}
+
+function gzip(tar: Buffer): Buffer {
+  const packed = execFileSync('gzip', ['-n'], { input: tar, maxBuffer: 1 << 30 });
+  if (!gunzipSync(packed).equals(tar)) throw new Error('gzip lost something');
+  return packed;
+}
+
+/** A graph root of its own and the programs that work on it. */
+export class TestStorage {
+  readonly graphRoot: string;
+  readonly runRoot: string;
+
+  constructor(folder: string, name = 'storage') {
+    this.graphRoot = join(folder, name);
+    this.runRoot = join(folder, `${name}-run`);
+    mkdirSync(this.graphRoot, { recursive: true });
+  }
+
+  /** Runs podman and gives back what it printed. */
+  podman(...args: string[]): string {
+    return this.podmanOf('podman', ...args);
+  }
+
+  /** Runs another podman. */
+  podmanOf(program: string, ...args: string[]): string {
+    const storage = ['--root', this.graphRoot, '--runroot', this.runRoot];
+    const options = ['--storage-driver', 'btrfs', '--runtime', 'runc'];
+    const all = [...storage, ...options, '--cgroup-manager', 'cgroupfs', ...args];
+    const { status, stdout, stderr } = spawnSync(program, all, { encoding: 'utf8' });
+    if (status !== 0) throw new Error(`podman ${args.join(' ')}: exit ${status}: ${stderr}`);
+    return stdout.trim();
+  }
+
+  /** Where skopeo finds an image of this storage. */
+  reference(name: string): string {
+    return `containers-storage:[btrfs@${this.graphRoot}+${this.runRoot}]${name}`;
+  }
+
+  /** Has skopeo put an image here, as a pull would. */
+  copyIn(image: LayoutImage, name: string): void {
+    const from = `oci:${image.layout}:${image.tag}`;
+    execFileSync('skopeo', ['copy', '--quiet', from, this.reference(name)], { stdio: 'pipe' });
+  }
+}
+
+/** The tar stream as one piece after another, none of them from a source. */
+export async function* plainPieces(tar: Uint8Array, step = 50_000): AsyncGenerator<Piece> {
+  for (let at = 0; at < tar.length; at += step) yield { bytes: tar.subarray(at, at + step) };
+}
+
+/**
+ * The tar stream as a delta would rebuild it: the content of each file that is the same in the source
+ * comes from there. `path` names where it is there.
+ */
+export async function* sourcedPieces(
+  tar: Uint8Array,
+  source: SourceTree,
+  path: (name: string) => string = (name) => name,
+): AsyncGenerator<Piece> {
+  let file: SourceFile | undefined;
+  for await (const event of readTar(plainPieces(tar))) {
+    if (event.kind === 'entry') {
+      yield { bytes: event.raw };
+      file = event.entry.size > 0 ? openIfThere(source, path(event.entry.path)) : undefined;
+    } else if (event.kind === 'content') {
+      const { bytes } = event.piece;
+      const { offset } = event;
+      const same = Buffer.alloc(bytes.length);
+      const read = file?.read(same, offset) ?? 0;
+      const unchanged = read === bytes.length && same.equals(bytes);
+      yield unchanged && file ? { bytes: same, source: { file, offset } } : { bytes };
+    } else yield { bytes: event.bytes };
+  }
+}
+
+function openIfThere(source: SourceTree, path: string): SourceFile | undefined {
+  try {
+    return source.open(path);
+  } catch (error) {
+    if (error instanceof SnapgateError) return undefined;
+    throw error;
+  }
+}
