@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { Piece, SourceFile, SourceTree } from '../../shared/delta/piece.ts';
+import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { TarEntry } from '../../shared/tar/entry.ts';
 import { readTar } from '../../shared/tar/reader.ts';
@@ -7,6 +8,7 @@ import type { ContentFacts } from './describe.ts';
 import { describeAll } from './describe-all.ts';
 import { type ImageSide, type LayerLimits, openLayer } from './image-side.ts';
 import { MergedTree } from './merged-tree.ts';
+import { HeaderSpooler, SourceHeaders } from './source-headers.ts';
 import { type DiskBudget, SpoolFile, SpoolWriter } from './spool-file.ts';
 import type { WorkerPool } from './worker-pool.ts';
 
@@ -42,25 +44,38 @@ export class SourceStore implements SourceTree {
   /** By path in the merged root, in the order of paths. */
   readonly files: ReadonlyMap<string, SourceContent>;
   readonly spool: SpoolFile;
+  readonly headers: SourceHeaders;
 
-  private constructor(files: ReadonlyMap<string, SourceContent>, spool: SpoolFile) {
+  private constructor(
+    files: ReadonlyMap<string, SourceContent>,
+    spool: SpoolFile,
+    headers: SourceHeaders,
+  ) {
     this.files = files;
     this.spool = spool;
+    this.headers = headers;
   }
 
   /** Reads all layers of an image. Throws TAR_INVALID, LIMIT_EXCEEDED and what reading throws. */
   static async build(image: ImageSide, options: SourceStoreOptions): Promise<SourceStore> {
     const path = join(options.folder, 'source');
+    const headersPath = join(options.folder, 'source-headers');
     const writer = await SpoolWriter.create(path, options.budget);
+    const headersWriter = await SpoolWriter.create(headersPath, options.budget);
+    const spooler = new HeaderSpooler(headersWriter);
     const tree = new MergedTree<Placed>();
     try {
       for (const index of image.manifest.layers.keys()) {
         tree.beginLayer();
-        await addLayer(tree, writer, image, index, options);
+        const headers = spooler.layer(image.config.rootfs.diff_ids[index] as Digest);
+        await addLayer(tree, writer, headers, image, index, options);
+        headers.end();
       }
       await writer.close();
+      await headersWriter.close();
     } catch (thrown) {
       await writer.abandon();
+      await headersWriter.abandon();
       throw thrown;
     }
     const files = [...tree.files()].filter(([, placed]) => placed.offset >= 0);
@@ -73,6 +88,7 @@ export class SourceStore implements SourceTree {
     return new SourceStore(
       new Map(files.map(([name, at]) => [name, contents.get(at) as SourceContent])),
       new SpoolFile(path),
+      new SourceHeaders(headersPath, spooler.stretches, options.limits.tar.maxEntries),
     );
   }
 
@@ -94,14 +110,24 @@ export class SourceStore implements SourceTree {
     };
   }
 
+  async openHeaders(layer: Digest): Promise<SourceFile> {
+    const found = this.headers.open(layer);
+    if (found !== undefined) return found;
+    throw new SnapgateError('DELTA_SOURCE_MISMATCH', 'the source has no such layer', {
+      where: layer,
+    });
+  }
+
   close(): void {
     this.spool.close();
+    this.headers.close();
   }
 }
 
 async function addLayer(
   tree: MergedTree<Placed>,
   writer: SpoolWriter,
+  headers: ReturnType<HeaderSpooler['layer']>,
   image: ImageSide,
   index: number,
   options: SourceStoreOptions,
@@ -114,6 +140,7 @@ async function addLayer(
     pieces(openLayer(image, index, limits, signal, onRead)),
     limits.tar,
   )) {
+    await headers.take(event);
     if (event.kind === 'entry') {
       await finish();
       entry = event.entry;

@@ -28,7 +28,7 @@ export class ContentWriter {
     ...{ runs: new ByteWriter(), differences: new ByteWriter(), literals: new ByteWriter() },
     commands: new ByteWriter(),
   };
-  readonly #chunks: ContentChunk[] = [];
+  #chunks: ContentChunk[] = [];
   readonly #positions: number[];
   #current: number | undefined;
 
@@ -77,10 +77,17 @@ export class ContentWriter {
     }
   }
 
-  /** All that was written. */
+  /** The chunks that are full; each is given once. */
+  takeFull(): ContentChunk[] {
+    const taken = this.#chunks;
+    this.#chunks = [];
+    return taken;
+  }
+
+  /** All that was not taken yet. */
   finish(): ContentChunk[] {
     if (this.#streams.operations.length > 0) this.#close();
-    return this.#chunks;
+    return this.takeFull();
   }
 
   #place(source: number, offset: number, operation: number, length: number): void {

@@ -16,6 +16,9 @@ export type ContentSource =
   | { readonly kind: 'entry'; readonly index: number }
   | { readonly kind: 'part'; readonly part: number };
 
+/** The operations of a content, as they are made. */
+export type Chunks = Iterable<ContentChunk> | AsyncIterable<ContentChunk>;
+
 /** How a delta is packed. */
 export type LayerDeltaPacking = {
   /** zstd level, 1 to 22. */
@@ -104,17 +107,13 @@ export class LayerDeltaWriter {
   }
 
   /** The content of the entry by operations whose table starts with the default source. */
-  async content(sources: readonly ContentSource[], chunks: readonly ContentChunk[]): Promise<void> {
+  async content(sources: readonly ContentSource[], chunks: Chunks): Promise<void> {
     this.#streams.commands.byte(1);
     await this.#operations(sources, chunks);
   }
 
   /** `size` bytes of the tar stream by operations. */
-  async stream(
-    size: number,
-    sources: readonly ContentSource[],
-    chunks: readonly ContentChunk[],
-  ): Promise<void> {
+  async stream(size: number, sources: readonly ContentSource[], chunks: Chunks): Promise<void> {
     this.#streams.commands.byte(COMMAND.STREAM);
     this.#streams.commands.number(size);
     await this.#operations(sources, chunks);
@@ -129,11 +128,7 @@ export class LayerDeltaWriter {
   }
 
   /** A new part by operations; returns its number. */
-  async build(
-    size: number,
-    sources: readonly ContentSource[],
-    chunks: readonly ContentChunk[],
-  ): Promise<number> {
+  async build(size: number, sources: readonly ContentSource[], chunks: Chunks): Promise<number> {
     this.#streams.commands.byte(COMMAND.BUILD);
     this.#streams.commands.number(size);
     await this.#operations(sources, chunks);
@@ -219,12 +214,9 @@ export class LayerDeltaWriter {
     if (this.#pending() >= SEGMENT_TARGET) await this.#flush();
   }
 
-  async #operations(
-    sources: readonly ContentSource[],
-    chunks: readonly ContentChunk[],
-  ): Promise<void> {
+  async #operations(sources: readonly ContentSource[], chunks: Chunks): Promise<void> {
     for (const source of sources) this.#source(source);
-    for (const chunk of chunks) {
+    for await (const chunk of chunks) {
       for (const [name, bytes] of Object.entries(chunk)) {
         this.#streams[name as keyof ContentChunk].bytes(bytes);
       }

@@ -1,0 +1,78 @@
+import { createReadStream } from 'node:fs';
+import { type FileHandle, open, rm } from 'node:fs/promises';
+import { LayerDeltaWriter } from '../../shared/delta/layer-delta/writer.ts';
+import type { Digest } from '../../shared/digest.ts';
+import type { TarLimits } from '../../shared/tar/reader.ts';
+import { entryParts } from './entry-path.ts';
+import type { FilePlan } from './file-plans.ts';
+import type { SourceStore } from './source-store.ts';
+import type { TargetLayer } from './target-layer.ts';
+import { writeLayerDelta } from './write-layer-delta.ts';
+
+/** What making a layer delta in the project's own format takes. */
+export type OwnDeltaOptions = {
+  readonly store: SourceStore;
+  readonly diffId: Digest;
+  /** Temporary file for the body; it is removed in the end. */
+  readonly bodyPath: string;
+  /** zstd level, 1 to 22. */
+  readonly level: number;
+  /** Base-2 logarithm of each stream's window. */
+  readonly windowLog: number;
+  /** A delta of this size or more is of no use. */
+  readonly maxBytes: number;
+  readonly tarLimits: TarLimits;
+  readonly onProgress: (position: number) => void;
+};
+
+/**
+ * Makes a layer delta in the project's own format (shared/delta/FORMAT.md) and yields it. Yields
+ * nothing when it would have `maxBytes` or more.
+ */
+export async function* ownLayerDelta(
+  layer: TargetLayer,
+  plans: AsyncIterator<FilePlan>,
+  options: OwnDeltaOptions,
+): AsyncGenerator<Uint8Array, void, void> {
+  const { store, bodyPath, maxBytes, tarLimits, onProgress } = options;
+  const body = await open(bodyPath, 'wx', 0o600);
+  try {
+    const limited = new LimitedFile(body, maxBytes);
+    const writer = new LayerDeltaWriter(options, (bytes) => limited.write(bytes));
+    const paths = layer.paths.map((path) => entryParts(path).join('/'));
+    const headers = store.headers.references(paths, tarLimits.maxEntries);
+    try {
+      await writeLayerDelta({ layer, store, headers, writer, tarLimits, onProgress }, plans);
+      const output = { size: layer.spool.size, digest: options.diffId };
+      const header = await writer.finish({ ...output, sourceLayers: headers.layers });
+      if (limited.isOver) return;
+      yield header;
+    } finally {
+      writer.close();
+    }
+    yield* createReadStream(bodyPath, { highWaterMark: 256 * 1024 });
+  } finally {
+    await body.close();
+    await rm(bodyPath);
+  }
+}
+
+/** Writes until a limit is reached, and then nothing more. */
+class LimitedFile {
+  readonly #file: FileHandle;
+  #left: number;
+
+  constructor(file: FileHandle, bytes: number) {
+    this.#file = file;
+    this.#left = bytes;
+  }
+
+  get isOver(): boolean {
+    return this.#left <= 0;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    this.#left -= bytes.length;
+    if (!this.isOver) await this.#file.writeFile(bytes);
+  }
+}

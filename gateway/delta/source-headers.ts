@@ -1,0 +1,148 @@
+import { SourceEntries, type SourceEntry } from '../../shared/delta/layer-delta/source-entries.ts';
+import { joinRecords } from '../../shared/delta/layer-delta/tar-records.ts';
+import type { SourceFile } from '../../shared/delta/piece.ts';
+import type { Digest } from '../../shared/digest.ts';
+import type { TarEvent } from '../../shared/tar/reader.ts';
+import { SpoolFile, type SpoolWriter } from './spool-file.ts';
+
+/** Where the header stream of a layer stands in a spool file, in bytes. */
+export type HeaderStretch = {
+  readonly diffId: Digest;
+  readonly offset: number;
+  readonly size: number;
+};
+
+/** Writes the header streams of layers (shared/delta/FORMAT.md section 1) one after the other. */
+export class HeaderSpooler {
+  readonly #writer: SpoolWriter;
+  readonly #stretches: HeaderStretch[] = [];
+
+  constructor(writer: SpoolWriter) {
+    this.#writer = writer;
+  }
+
+  /** Those of layers whose headers a delta may refer to. */
+  get stretches(): readonly HeaderStretch[] {
+    return this.#stretches;
+  }
+
+  /** Begins a layer; what comes back takes its events and, at its end, closes it. */
+  layer(diffId: Digest): { take(event: TarEvent): Promise<void>; end(): void } {
+    const offset = this.#writer.position;
+    let isUsable = true;
+    return {
+      take: async (event) => {
+        if (event.kind === 'content') return;
+        if (event.kind !== 'entry') return this.#writer.write(event.bytes);
+        const { sparse, path } = event.entry;
+        if (sparse !== undefined || path.split('/').includes('..')) isUsable = false;
+        await this.#writer.write(event.raw);
+      },
+      end: () => {
+        const size = this.#writer.position - offset;
+        if (isUsable) this.#stretches.push({ diffId, offset, size });
+      },
+    };
+  }
+}
+
+type Place = { readonly layer: number; readonly index: number };
+
+/** The header streams of a source image, with its entries by path. */
+export class SourceHeaders {
+  readonly #spool: SpoolFile;
+  readonly #stretches: readonly HeaderStretch[];
+  readonly #byPath = new Map<string, Place>();
+  readonly #byVersionless = new Map<string, Place>();
+  readonly #counts: number[] = [];
+
+  constructor(path: string, stretches: readonly HeaderStretch[], maxEntries: number) {
+    this.#spool = new SpoolFile(path);
+    this.#stretches = stretches;
+    for (const [layer, stretch] of stretches.entries()) {
+      const entries = new SourceEntries([this.#file(stretch)], maxEntries);
+      let index = 0;
+      for (; entries.allows(index + 1); index += 1) {
+        const { path } = entries.at(index).facts;
+        this.#byPath.set(path, { layer, index });
+        this.#byVersionless.set(versionless(path), { layer, index });
+      }
+      this.#counts.push(index);
+    }
+  }
+
+  /** The header stream of a layer, or undefined when a delta may not refer to it. */
+  open(diffId: Digest): SourceFile | undefined {
+    const stretch = this.#stretches.find((one) => one.diffId === diffId);
+    return stretch === undefined ? undefined : this.#file(stretch);
+  }
+
+  /** The layers that hold entries like those of a target layer, which has entries of these paths. */
+  references(paths: Iterable<string>, maxEntries: number): HeaderReferences {
+    const found = this.#stretches.map(() => 0);
+    for (const path of paths) {
+      const place = this.#byPath.get(path) ?? this.#byVersionless.get(versionless(path));
+      if (place !== undefined) found[place.layer] = (found[place.layer] ?? 0) + 1;
+    }
+    const starts = new Map<number, number>();
+    const layers: HeaderStretch[] = [];
+    let start = 0;
+    for (const [layer, stretch] of this.#stretches.entries()) {
+      // A layer costs 32 bytes to name.
+      if ((found[layer] ?? 0) < MIN_REFERENCES) continue;
+      starts.set(layer, start);
+      start += this.#counts[layer] ?? 0;
+      layers.push(stretch);
+    }
+    const files = layers.map((stretch) => this.#file(stretch));
+    const number = (place: Place | undefined) => {
+      const first = place === undefined ? undefined : starts.get(place.layer);
+      return first === undefined || place === undefined ? undefined : first + place.index;
+    };
+    return {
+      layers: layers.map(({ diffId }) => diffId),
+      count: start,
+      entries: new SourceEntries(files, maxEntries),
+      at: (path) => number(this.#byPath.get(path)),
+      renamed: (path) => number(this.#byVersionless.get(versionless(path))),
+    };
+  }
+
+  close(): void {
+    this.#spool.close();
+  }
+
+  #file({ diffId, offset: start, size }: HeaderStretch): SourceFile {
+    return {
+      ...{ path: diffId, size },
+      read: (target, offset) => {
+        const count = Math.max(0, Math.min(target.length, size - offset));
+        this.#spool.read(target.subarray(0, count), start + offset);
+        return count;
+      },
+    };
+  }
+}
+
+const MIN_REFERENCES = 3;
+
+/** Entries of source layers that the headers of a target layer are coded against. */
+export type HeaderReferences = {
+  readonly layers: readonly Digest[];
+  /** How many entries they have together. */
+  readonly count: number;
+  readonly entries: SourceEntries;
+  /** Number of the entry that stands at a path, or of one that differs from it in numbers only. */
+  readonly at: (path: string) => number | undefined;
+  readonly renamed: (path: string) => number | undefined;
+};
+
+/** Whether an entry's headers are the same bytes. */
+export function sameHeaders(entry: SourceEntry, raw: Uint8Array): boolean {
+  return joinRecords(entry.records).equals(raw);
+}
+
+/** A path in which every number is the same: versions differ, the rest stays. */
+function versionless(path: string): string {
+  return path.replace(/\d+/g, '0');
+}
