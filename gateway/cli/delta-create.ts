@@ -11,6 +11,7 @@ import { parsePlatform } from '../../shared/oci/manifest.ts';
 import { parseReference } from '../../shared/oci/reference.ts';
 import type { PlanLayer } from '../../shared/plan.ts';
 import { createDelta } from '../delta/create-delta.ts';
+import { DELTA_FORMATS, type DeltaFormat } from '../delta/layer-delta.ts';
 import type { OpenedReference } from '../layout/open-reference.ts';
 import { type ImagePair, imagePairs } from '../plan/image-pairs.ts';
 import { fullBytes } from '../plan/ways.ts';
@@ -57,7 +58,7 @@ export const deltaCreateCommand: Command<CreateResult> = {
       help: 'where the delta goes',
     },
     push: { type: 'boolean', help: 'put the delta beside the target, in its repository' },
-    format: { type: 'string', value: 'tar-diff', help: 'format of the layer deltas' },
+    format: { type: 'string', value: 'tar-diff|snapgate', help: 'format of the layer deltas' },
     platform: {
       type: 'string',
       value: 'OS/ARCH[/VARIANT]',
@@ -79,7 +80,7 @@ export const deltaCreateCommand: Command<CreateResult> = {
 async function run(context: CommandContext): Promise<CreateResult> {
   const started = performance.now();
   const { options, signal } = context;
-  checkFormat(stringOption(options, 'format'));
+  const format = parseFormat(stringOption(options, 'format') ?? 'tar-diff');
   const output = outputOption(context);
   const resources = resourceOptions(context);
   const opened: OpenedReference[] = [];
@@ -106,6 +107,7 @@ async function run(context: CommandContext): Promise<CreateResult> {
         results.push(
           await makeOne(pair, pairs.length === 1, {
             ...resources,
+            format,
             source: { reader: source.store, ...pair.source },
             target: { reader: target.store, ...pair.target },
             output: to.store,
@@ -154,9 +156,12 @@ function allRefused(results: readonly PlatformResult[]): SnapgateError {
   });
 }
 
-function checkFormat(format: string | undefined): void {
-  if (format === undefined || format === 'tar-diff') return;
-  throw new SnapgateError('USAGE', `unknown format: ${format}`, { hint: 'Known is: tar-diff.' });
+function parseFormat(text: string): DeltaFormat {
+  const format = DELTA_FORMATS.find((known) => known === text);
+  if (format !== undefined) return format;
+  throw new SnapgateError('USAGE', `unknown format: ${text}`, {
+    hint: `Known are: ${DELTA_FORMATS.join(', ')}.`,
+  });
 }
 
 function outputOption({ options }: CommandContext): string {

@@ -2,15 +2,16 @@ import { createReadStream } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { STREAMS } from '../../shared/delta/layer-delta/header.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentWriter, StoredManifest } from '../../shared/oci/content.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
-import { TAR_DIFF } from '../../shared/oci/media-types.ts';
+import { LAYER_DELTA, TAR_DIFF } from '../../shared/oci/media-types.ts';
 import type { PlanLayer } from '../../shared/plan.ts';
 import { artifactManifest, type DeltaPart, writeArtifact } from './delta-artifact.ts';
 import { DEFAULT_LAYER_LIMITS, type ImageSide, type LayerLimits } from './image-side.ts';
-import { makeLayerDelta } from './layer-delta.ts';
+import { type DeltaFormat, makeLayerDelta } from './layer-delta.ts';
 import { fullLayers, layerBytes } from './layer-plan.ts';
 import { Progress } from './progress.ts';
 import { SourceChooser } from './source-choice.ts';
@@ -37,6 +38,8 @@ export type CreateDeltaOptions = CreateResources & {
   readonly source: ImageSide;
   readonly target: ImageSide;
   readonly output: ContentWriter;
+  /** Format of the layer deltas. Default tar-diff. */
+  readonly format?: DeltaFormat;
   /** Tag for the delta in the output. */
   readonly tag?: string | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -57,11 +60,14 @@ export type CreatedDelta = {
 /** What the process takes besides the worker threads: its own code, buffers and the zstd encoder. */
 const BASE_BYTES = 416 * 1024 * 1024;
 const MIN_WORKER_BYTES = 48 * 1024 * 1024;
-const WINDOW_LOG = 25;
 const LEVEL = 19;
+/** Base-2 logarithm of the window, by format; the own one has a window for each of its streams. */
+const WINDOW_LOG = { 'tar-diff': 25, snapgate: 23 } as const;
+const STREAM_COUNT = { 'tar-diff': 1, snapgate: STREAMS.length } as const;
+const MEDIA_TYPE = { 'tar-diff': TAR_DIFF, snapgate: LAYER_DELTA } as const;
 
 /**
- * Makes the delta from one image to another in the tar-diff format and writes it as an artifact.
+ * Makes the delta from one image to another and writes it as an artifact.
  * Each layer delta is applied and checked before anything is written. Throws DELTA_REFUSED when the
  * delta would not be smaller than pulling, and what reading and writing throw.
  */
@@ -101,11 +107,13 @@ class DeltaWork {
   /** Temporary files of layer deltas by their digest. */
   readonly #deltas = new Map<Digest, string>();
   readonly #onAbort = () => void this.#pool.close(this.#signal.reason);
+  readonly #format: DeltaFormat;
   #installedBytes = 0;
 
   constructor(options: CreateDeltaOptions, layers: PlanLayer[], folder: string) {
     this.#options = options;
     this.#layers = layers;
+    this.#format = options.format ?? 'tar-diff';
     this.#folder = folder;
     this.#signal = options.signal ?? new AbortController().signal;
     const room = (options.memoryBytes ?? 1024 ** 3) - BASE_BYTES;
@@ -165,7 +173,8 @@ class DeltaWork {
       const made = await makeLayerDelta(layer, {
         ...{ store, chooser, pool: this.#pool, workerBytes: this.#workerBytes },
         ...{ folder: this.#folder, name: `delta-${index}`, diffId, maxBytes: original.size },
-        ...{ packing: { level: LEVEL, windowLog: WINDOW_LOG }, signal: this.#signal },
+        ...{ packing: { level: LEVEL, windowLog: WINDOW_LOG[this.#format] }, signal: this.#signal },
+        ...{ format: this.#format, tarLimits: this.#spooling.limits.tar },
         onProgress: (fraction) => this.#progress.onLayer(index, fraction),
       });
       const tarBytes = layer.spool.size;
@@ -173,7 +182,7 @@ class DeltaWork {
       if (made === undefined) return { blob: original, to, tarBytes };
       this.#deltas.set(made.digest, made.path);
       this.#layers[index] = { diffId, kind: 'delta', bytes: made.size };
-      const blob = { mediaType: TAR_DIFF, digest: made.digest, size: made.size };
+      const blob = { mediaType: MEDIA_TYPE[this.#format], digest: made.digest, size: made.size };
       return { blob, to, tarBytes };
     } finally {
       layer.spool.close();
@@ -185,10 +194,10 @@ class DeltaWork {
   #bounds() {
     const isDelta = this.#deltas.size > 0;
     return {
-      ...(isDelta ? { format: 'tar-diff' } : {}),
+      ...(isDelta ? { format: this.#format } : {}),
       temporaryBytes: 0,
       installedBytes: this.#installedBytes,
-      windowBytes: isDelta ? 2 ** WINDOW_LOG : 0,
+      windowBytes: isDelta ? 2 ** WINDOW_LOG[this.#format] * STREAM_COUNT[this.#format] : 0,
     };
   }
 

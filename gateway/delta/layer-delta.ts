@@ -2,13 +2,21 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { applyLayerDelta } from '../../shared/delta/layer-delta/reader.ts';
 import { applyTarDiff, DEFAULT_TAR_DIFF_LIMITS } from '../../shared/delta/tar-diff.ts';
 import { packTarDiff, type TarDiffPacking } from '../../shared/delta/tar-diff-writer.ts';
+import { MEMORY_WORKSPACE } from '../../shared/delta/workspace.ts';
 import { type Digest, digestFromHex } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
+import type { TarLimits } from '../../shared/tar/reader.ts';
 import { type PlanOptions, planFiles } from './file-plans.ts';
+import { ownLayerDelta } from './own-layer-delta.ts';
 import type { TargetLayer } from './target-layer.ts';
 import { writeTarDiff } from './write-tar-diff.ts';
+
+/** Formats of layer deltas that are made here. */
+export const DELTA_FORMATS = ['snapgate', 'tar-diff'] as const;
+export type DeltaFormat = (typeof DELTA_FORMATS)[number];
 
 /** A layer delta in a temporary file. */
 export type LayerDelta = { readonly path: string; readonly digest: Digest; readonly size: number };
@@ -18,7 +26,9 @@ export type LayerDeltaOptions = PlanOptions & {
   readonly folder: string;
   readonly name: string;
   readonly diffId: Digest;
+  readonly format: DeltaFormat;
   readonly packing: TarDiffPacking;
+  readonly tarLimits: TarLimits;
   /** A delta of this size or more is of no use: it is given up as soon as it is reached. */
   readonly maxBytes: number;
   readonly signal: AbortSignal;
@@ -26,31 +36,51 @@ export type LayerDeltaOptions = PlanOptions & {
 };
 
 /**
- * Makes the delta of a layer in the tar-diff format and proves it by applying it. Undefined when it
- * would have `maxBytes` or more.
+ * Makes the delta of a layer and proves it by applying it. Undefined when it would have `maxBytes`
+ * or more.
  */
 export async function makeLayerDelta(
   layer: TargetLayer,
   options: LayerDeltaOptions,
 ): Promise<LayerDelta | undefined> {
-  const { folder, name, signal, maxBytes } = options;
-  const path = join(folder, name);
-  const size = layer.spool.size;
-  const chunks = packTarDiff(
-    (writer) =>
-      writeTarDiff(layer, options.store, planFiles(layer, options), writer, (position) => {
-        signal.throwIfAborted();
-        options.onProgress(position / size);
-      }),
-    options.packing,
-  );
-  const written = await writeHashed(path, chunks, maxBytes);
-  if (written === undefined) {
+  const path = join(options.folder, options.name);
+  const chunks =
+    options.format === 'tar-diff' ? tarDiff(layer, options) : own(layer, options, path);
+  const written = await writeHashed(path, chunks, options.maxBytes);
+  if (written === undefined || written.size === 0) {
     await rm(path);
     return undefined;
   }
   await prove(path, options);
   return { path, ...written };
+}
+
+function tarDiff(layer: TargetLayer, options: LayerDeltaOptions): AsyncIterable<Uint8Array> {
+  const plans = planFiles(layer, options);
+  return packTarDiff(
+    (writer) => writeTarDiff(layer, options.store, plans, writer, progressOf(layer, options)),
+    options.packing,
+  );
+}
+
+function own(
+  layer: TargetLayer,
+  options: LayerDeltaOptions,
+  path: string,
+): AsyncIterable<Uint8Array> {
+  const { store, diffId, packing, maxBytes, tarLimits } = options;
+  return ownLayerDelta(layer, planFiles(layer, options), {
+    ...{ store, diffId, maxBytes, tarLimits, bodyPath: `${path}-body` },
+    ...{ level: packing.level, windowLog: packing.windowLog },
+    onProgress: progressOf(layer, options),
+  });
+}
+
+function progressOf(layer: TargetLayer, { signal, onProgress }: LayerDeltaOptions) {
+  return (position: number) => {
+    signal.throwIfAborted();
+    onProgress(position / layer.spool.size);
+  };
 }
 
 async function writeHashed(
@@ -75,12 +105,15 @@ async function writeHashed(
 }
 
 /** Applies the delta to the source that it was made from: what is published must rebuild the layer. */
-async function prove(path: string, { store, diffId, signal }: LayerDeltaOptions): Promise<void> {
+async function prove(path: string, options: LayerDeltaOptions): Promise<void> {
+  const { store, diffId, signal, format } = options;
   const hash = createHash('sha256');
   const delta = createReadStream(path, { highWaterMark: 256 * 1024, signal });
-  for await (const { bytes } of applyTarDiff(delta, store, DEFAULT_TAR_DIFF_LIMITS)) {
-    hash.update(bytes);
-  }
+  const pieces =
+    format === 'tar-diff'
+      ? applyTarDiff(delta, store, DEFAULT_TAR_DIFF_LIMITS)
+      : applyLayerDelta(delta, { source: store, workspace: MEMORY_WORKSPACE, expected: diffId });
+  for await (const { bytes } of pieces) hash.update(bytes);
   if (digestFromHex(hash.digest('hex')) === diffId) return;
   throw new SnapgateError('INTERNAL', `the delta of layer ${diffId} does not rebuild it`, {
     hint: 'This is a defect of the program; the image can be pulled as it is.',

@@ -3,7 +3,6 @@ import { type FileHandle, open, rm } from 'node:fs/promises';
 import { LayerDeltaWriter } from '../../shared/delta/layer-delta/writer.ts';
 import type { Digest } from '../../shared/digest.ts';
 import type { TarLimits } from '../../shared/tar/reader.ts';
-import { entryParts } from './entry-path.ts';
 import type { FilePlan } from './file-plans.ts';
 import type { SourceStore } from './source-store.ts';
 import type { TargetLayer } from './target-layer.ts';
@@ -39,8 +38,7 @@ export async function* ownLayerDelta(
   try {
     const limited = new LimitedFile(body, maxBytes);
     const writer = new LayerDeltaWriter(options, (bytes) => limited.write(bytes));
-    const paths = layer.paths.map((path) => entryParts(path).join('/'));
-    const headers = store.headers.references(paths, tarLimits.maxEntries);
+    const headers = store.headers.references(layer.paths, tarLimits.maxEntries);
     try {
       await writeLayerDelta({ layer, store, headers, writer, tarLimits, onProgress }, plans);
       const output = { size: layer.spool.size, digest: options.diffId };

@@ -21,6 +21,8 @@ export type TargetLayer = {
   readonly spool: SpoolFile;
   /** Those with content, in the order of the stream. */
   readonly files: readonly TargetFile[];
+  /** Paths of all entries. */
+  readonly paths: readonly string[];
   /** Room that its files take on the disk, in bytes: whole blocks of 4 KiB. */
   readonly installedBytes: number;
 };
@@ -34,6 +36,7 @@ export async function spoolTargetLayer(
   const path = join(options.folder, `target-${index}`);
   const writer = await SpoolWriter.create(path, options.budget);
   const stretches: { path: string; offset: number; size: number }[] = [];
+  const paths: string[] = [];
   let installedBytes = 0;
   try {
     let position = 0;
@@ -44,6 +47,7 @@ export async function spoolTargetLayer(
         position += event.raw.length;
         const { type, size } = event.entry;
         const name = entryParts(event.entry.path).join('/');
+        paths.push(name);
         if (type !== 'file' || size === 0) continue;
         stretches.push({ path: name, offset: position, size });
         installedBytes += Math.ceil(size / 4096) * 4096;
@@ -56,7 +60,7 @@ export async function spoolTargetLayer(
   }
   const facts = await describeAll(options.pool, path, stretches);
   const files = stretches.map((at, i) => ({ ...at, facts: facts[i] as ContentFacts }));
-  return { spool: new SpoolFile(path), files, installedBytes };
+  return { spool: new SpoolFile(path), files, paths, installedBytes };
 }
 
 /** Passes the tar stream on and writes it at the same time. */

@@ -16,6 +16,8 @@ export const DOCKER_LAYER_TAR = 'application/vnd.docker.image.rootfs.diff.tar';
 export const DELTA_ARTIFACT = 'application/vnd.io.github.containers.oci-delta.v1';
 /** A layer delta in the format of github.com/containers/tar-diff. */
 export const TAR_DIFF = 'application/vnd.tar-diff';
+/** A layer delta in the project's own format (shared/delta/FORMAT.md). */
+export const LAYER_DELTA = 'application/vnd.snapgate.layer-delta.v1';
 
 /** A Sigstore bundle, as cosign 3 stores it. */
 export const SIGSTORE_BUNDLE = 'application/vnd.dev.sigstore.bundle.v0.3+json';
