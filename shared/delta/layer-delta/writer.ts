@@ -23,8 +23,14 @@ export type Chunks = Iterable<ContentChunk> | AsyncIterable<ContentChunk>;
 export type LayerDeltaPacking = {
   /** zstd level, 1 to 22. */
   readonly level: number;
-  /** Base-2 logarithm of each stream's window. */
+  /** Base-2 logarithm of the largest window of a stream. */
   readonly windowLog: number;
+};
+
+/** Largest useful window of each stream; an encoder takes ten times its window in memory. */
+const WINDOW_LOG: Readonly<Record<StreamName, number>> = {
+  ...{ commands: 20, operations: 20, lengths: 20, seeks: 21, text: 20 },
+  ...{ runs: 23, differences: 23, literals: 27 },
 };
 
 /** A segment is closed when it has this many bytes unpacked. */
@@ -51,8 +57,10 @@ export class LayerDeltaWriter {
   #encoderMemory = 0;
 
   constructor(packing: LayerDeltaPacking, write: (bytes: Uint8Array) => Promise<void>) {
-    const coder = { coder: CODER.ZSTD, parameter: packing.windowLog };
-    this.#coders = STREAMS.map(() => coder);
+    this.#coders = STREAMS.map((name) => ({
+      coder: CODER.ZSTD,
+      parameter: Math.min(packing.windowLog, WINDOW_LOG[name]),
+    }));
     const header = { coders: this.#coders, segmentLimit: SEGMENT_LIMIT };
     this.#segments = new SegmentWriter(header, packing.level, write);
     this.#streams = {
