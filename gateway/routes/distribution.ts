@@ -20,6 +20,7 @@ import {
 import { deleteManifest, getManifest, putManifest } from './manifests.ts';
 import { clientHeaders, type DistributionRoutes, type Exchange, passOn } from './pass-on.ts';
 import { getReferrers } from './referrers.ts';
+import { getTags } from './tags.ts';
 
 /** The OCI distribution API 1.1, passed on to the registry. */
 export function distributionRoutes(deps: DistributionRoutes): Hono<GatewayEnv> {
@@ -74,6 +75,7 @@ function targetUrl(path: DistributionPath, query: string, deps: DistributionRout
 
 async function route(path: DistributionPath, call: Exchange): Promise<Response> {
   const { method } = call.c.req;
+  if (path.kind === 'tags') return getTags(path.name, call);
   if (path.kind === 'referrers') return getReferrers(path.name, path.digest, call);
   if (path.kind === 'manifest') {
     if (method === 'PUT') return putManifest(path.name, path.reference, call);

@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hasProgram } from './has-program.ts';
 
 /** A user that a registry with `auth: 'basic'` knows. */
 export const REGISTRY_USER = { username: 'tester', password: 'open sesame' } as const;
@@ -39,9 +39,7 @@ export type TestRegistry = {
 
 /** Whether the program that {@link startRegistry} runs is here. */
 export function hasRegistry(): boolean {
-  return (process.env.PATH ?? '')
-    .split(delimiter)
-    .some((dir) => existsSync(join(dir, 'docker-registry')));
+  return hasProgram('docker-registry');
 }
 
 /** Runs `docker-registry` on a free port of loopback, and waits until it answers. */
