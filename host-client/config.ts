@@ -68,7 +68,7 @@ const configSchema = v.strictObject({
   caFile: v.optional(path),
   /** Podman's storage; what storage.conf says when absent. */
   graphRoot: v.optional(path),
-  runRoot: v.optional(path),
+  runRoot: v.optional(v.pipe(path, v.maxLength(50, 'must have 50 characters at most'))),
   /** Downloads, records and the lock. */
   stateDir: v.optional(path),
   /** Bootable snapshots; on the file system of Podman's storage. In the state folder when absent. */

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -23,7 +24,10 @@ function rootsFrom(
   graphRoot = '/var/lib/containers/storage',
   runRoot = '/run/containers/storage',
 ): StorageRoots {
-  return { graphRoot: join(root, graphRoot), runRoot: join(root, runRoot) };
+  if (root === '/') return { graphRoot, runRoot };
+  // What lasts until the next boot does so on this machine, and Podman takes 50 characters at most.
+  const name = createHash('sha256').update(root).digest('hex').slice(0, 12);
+  return { graphRoot: join(root, graphRoot), runRoot: `/run/snaphost/${name}` };
 }
 
 /** The plain string settings of the table `[storage]`; TOML's other forms are not needed. */

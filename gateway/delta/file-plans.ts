@@ -43,8 +43,7 @@ export async function* planFiles(
   }
 }
 
-/** Plans one file. */
-export async function planFile(
+async function planFile(
   layer: TargetLayer,
   file: TargetFile,
   { store, chooser, pool, workerBytes }: PlanOptions,

@@ -105,9 +105,8 @@ export class Deployments {
     const runningId = await subvolumeId(this.#root).catch(() => undefined);
     const next = all.find(({ subvolume }) => subvolume === nextId);
     const previous = (await this.#history())?.previous.deployment;
-    const others = all.filter((one) => one.id !== next?.id);
-    const rollback =
-      others.find(({ id }) => id === previous) ?? others.find(({ state }) => state !== 'bad');
+    const others = all.filter((one) => one.id !== next?.id && one.state !== 'bad');
+    const rollback = others.find(({ id }) => id === previous) ?? others[0];
     return { running: all.find(({ subvolume }) => subvolume === runningId), next, rollback };
   }
 

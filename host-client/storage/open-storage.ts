@@ -1,5 +1,5 @@
-import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import type { Piece } from '../../shared/delta/piece.ts';
 import { type Digest, digestHex } from '../../shared/digest.ts';
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
@@ -119,11 +119,12 @@ class PodmanStorage implements Storage {
 
   /** On a machine that never ran Podman, lets Podman make its folders. */
   async #prepare(signal: AbortSignal | undefined): Promise<void> {
-    const folders = [this.#layers.tarSplit('x'), this.#layers.subvolume('x')];
-    const there = await Promise.all(
-      folders.map((path) => stat(join(path, '..')).catch(() => undefined)),
-    );
-    if (there.includes(undefined)) await this.#podman.run(['images', '--quiet'], { signal });
+    const isThere = async (path: string) => (await stat(path).catch(() => undefined)) !== undefined;
+    const records = dirname(this.#layers.tarSplit('x'));
+    const subvolumes = dirname(this.#layers.subvolume('x'));
+    if (!(await isThere(records))) await this.#podman.run(['images', '--quiet'], { signal });
+    // This one Podman makes with its first layer only.
+    if (!(await isThere(subvolumes))) await mkdir(subvolumes, { recursive: true, mode: 0o700 });
   }
 
   async importLayout(options: {

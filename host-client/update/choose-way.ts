@@ -111,6 +111,16 @@ export async function chooseWay(
   return { way: full, ...(fallbackReason === '' ? {} : { fallbackReason }) };
 }
 
+/** The way through a delta that is made; or why it cannot be gone. */
+export async function readyWay(
+  context: ChooseContext,
+  target: Target,
+  held: HeldImage,
+  artifact: Digest,
+): Promise<Way | string> {
+  return orReason(() => tryDelta(context, target, held, artifact));
+}
+
 async function tryDelta(
   { config, source, trust, storage, signal }: ChooseContext,
   target: Target,

@@ -1,4 +1,4 @@
-/** The steps of an update, in their order; not every update takes each. */
+/** The steps of an update, in their order, and of other long commands. */
 export const STEPS = [
   'recover',
   'resolve',
@@ -9,6 +9,8 @@ export const STEPS = [
   'build',
   'register',
   'deploy',
+  'verify',
+  'collect',
 ] as const;
 export type Step = (typeof STEPS)[number];
 

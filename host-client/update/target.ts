@@ -1,5 +1,5 @@
 import type { Digest } from '../../shared/digest.ts';
-import { SnapgateError } from '../../shared/errors.ts';
+import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { ContentReader, StoredManifest } from '../../shared/oci/content.ts';
 import {
   type Descriptor,
@@ -13,7 +13,9 @@ import {
 } from '../../shared/oci/manifest.ts';
 import { isIndexType, layerCompression } from '../../shared/oci/media-types.ts';
 import { readSmallBlob } from '../../shared/oci/read-small-blob.ts';
+import type { PlanRequest } from '../../shared/plan.ts';
 import type { LayerSource } from '../storage/storage.ts';
+import type { UpdateSource } from './machine.ts';
 import type { Trust } from './trust.ts';
 
 /** An image that the policy accepts; all that is known of it so far is its manifest. */
@@ -43,17 +45,21 @@ export type Target = {
  * digest, so a tag that moves meanwhile changes nothing.
  */
 export async function resolveTarget(
-  source: ContentReader,
+  { reader: source, api, trust }: Pick<UpdateSource, 'reader' | 'api' | 'trust'>,
   tagOrDigest: string,
   platform: Platform,
-  trust: Trust,
   signal?: AbortSignal,
 ): Promise<TrustedManifest> {
   const first = await source.getManifest(tagOrDigest, signal);
-  await trust(first.digest, 'image', signal);
-  const manifest = isIndexType(first.mediaType)
-    ? await pickFromIndex(source, first, platform, trust, signal)
-    : first;
+  const judge = () =>
+    isIndexType(first.mediaType)
+      ? judgeIndex(source, first, platform, trust, signal)
+      : trust(first.digest, 'image', signal).then(() => first);
+  const manifest = await judge().catch(async (thrown) => {
+    const asked = { target: tagOrDigest, platform: platformName(platform), have: [] };
+    if (!(await mayBeSignedNow(thrown, api, asked, signal))) throw thrown;
+    return await judge();
+  });
   const { config, layers } = parseManifest(manifest.bytes);
   for (const layer of layers) {
     if (layerCompression(layer.mediaType) !== undefined) continue;
@@ -65,13 +71,40 @@ export async function resolveTarget(
   return { resolved: first.digest, manifest, config, layers };
 }
 
-async function pickFromIndex(
+/**
+ * A gateway may sign an image only once it is asked about it. The question tells it nothing and
+ * brings nothing that is trusted; the signature is judged as before.
+ */
+async function mayBeSignedNow(
+  refusal: unknown,
+  api: UpdateSource['api'],
+  request: PlanRequest,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  if (toSnapgateError(refusal).exitStatus !== 3 || api === undefined) return false;
+  try {
+    return (await api.plan(request, signal)) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Publishers sign the index, or the image of each platform, or both. A signed index vouches for the
+ * digests in it; under one that is not signed, the image itself must be.
+ */
+async function judgeIndex(
   source: ContentReader,
   index: StoredManifest,
   platform: Platform,
   trust: Trust,
   signal: AbortSignal | undefined,
 ): Promise<StoredManifest> {
+  const refusal = await trust(index.digest, 'image', signal).then(
+    () => undefined,
+    (thrown) => toSnapgateError(thrown),
+  );
+  if (refusal !== undefined && refusal.exitStatus !== 3) throw refusal;
   const entry = selectPlatform(parseIndex(index.bytes), platform);
   const manifest = await source.getManifest(entry.digest, signal);
   if (isIndexType(manifest.mediaType)) {
@@ -79,7 +112,7 @@ async function pickFromIndex(
       where: `${source.name}@${index.digest}`,
     });
   }
-  await trust(manifest.digest, 'image', signal);
+  if (refusal !== undefined) await trust(manifest.digest, 'image', signal);
   return manifest;
 }
 

@@ -80,8 +80,8 @@ async function runUpdate(machine: Machine, options: UpdateOptions): Promise<Upda
     seen.manifest === next?.manifest;
   if (isSame) return reportOf(run, seen.manifest, seen.fullBytes, { method: 'none' });
 
-  const { reader, trust } = source;
-  const trusted = await resolveTarget(reader, config.tag, machine.platform, trust, signal);
+  const { reader } = source;
+  const trusted = await resolveTarget(source, config.tag, machine.platform, signal);
   await refuseFailed(run, trusted.manifest.digest);
   const target = await readTarget(reader, trusted, machine.platform, signal);
   const { fullBytes, resolved, manifest } = target;

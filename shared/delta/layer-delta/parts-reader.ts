@@ -9,9 +9,8 @@ import { sourceMismatch } from './source-reader.ts';
 
 /** From what UNPACK unpacks (FORMAT.md section 7). */
 export const UNPACK_FROM = { FILE: 0, ENTRY_FILE: 1, PART: 2 } as const;
-const MAX_RECIPE_BYTES = 65_536;
-/** Of all recipes from one checkpoint to the next. */
-const MAX_RECIPES_BYTES = 1024 * 1024;
+export const MAX_RECIPE_BYTES = 4096;
+export const MAX_RECIPES = 4096;
 
 export type PartsContext = {
   readonly streams: Readonly<Record<StreamName, ByteReader>>;
@@ -26,7 +25,6 @@ export type PartsContext = {
 export class PartsReader {
   readonly #context: PartsContext;
   #recipes: Uint8Array[] = [];
-  #recipesBytes = 0;
 
   constructor(context: PartsContext) {
     this.#context = context;
@@ -35,7 +33,6 @@ export class PartsReader {
   /** At a checkpoint. */
   restart(): void {
     this.#recipes = [];
-    this.#recipesBytes = 0;
   }
 
   async build(): Promise<void> {
@@ -109,8 +106,7 @@ export class PartsReader {
       return known;
     }
     const length = commands.number();
-    this.#recipesBytes += length;
-    if (length === 0 || length > MAX_RECIPE_BYTES || this.#recipesBytes > MAX_RECIPES_BYTES) {
+    if (length === 0 || length > MAX_RECIPE_BYTES || this.#recipes.length >= MAX_RECIPES) {
       throw invalidDelta('a recipe is empty or too long, or there are too many');
     }
     const recipe = text.bytes(length).slice();

@@ -1,0 +1,61 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { CommandContext } from '../../shared/cli/command.ts';
+import { parsePlatform } from '../../shared/oci/manifest.ts';
+import { type Config, loadConfig } from '../config.ts';
+import { defaultSubvolumeSwitch } from '../deploy/default-subvolume.ts';
+import { Deployments } from '../deploy/deployments.ts';
+import { Line } from '../net/gateway-source.ts';
+import { openStorage } from '../storage/open-storage.ts';
+import { Downloads } from '../update/downloads.ts';
+import type { Machine, UpdateSource } from '../update/machine.ts';
+import { StateFolder } from '../update/state.ts';
+import { ownPlatform } from '../update/target.ts';
+import { readPolicy, trustBy } from '../update/trust.ts';
+import { overridesFrom } from './options.ts';
+import { ProgressReport } from './progress.ts';
+
+/**
+ * Opens the machine that a command line means, lets `action` work on it, and closes the line. Throws
+ * CONFIG_INVALID, NOT_BTRFS and what the action throws.
+ */
+export async function withMachine<T>(
+  context: CommandContext,
+  action: (machine: Machine) => Promise<T>,
+): Promise<T> {
+  const config = await loadConfig(overridesFrom(context.options));
+  const progress = new ProgressReport(context.io);
+  const line = new Line(config, (message) => progress.notice(message));
+  try {
+    return await action(await openMachine(config, line, progress));
+  } finally {
+    progress.end();
+    line.close();
+  }
+}
+
+async function openMachine(config: Config, line: Line, events: ProgressReport): Promise<Machine> {
+  const { graphRoot, runRoot, deploymentsDir, stateDir, root } = config;
+  await mkdir(graphRoot, { recursive: true, mode: 0o711 });
+  const state = new StateFolder(stateDir);
+  return {
+    ...{ config, state, events },
+    platform: config.platform === undefined ? ownPlatform() : parsePlatform(config.platform),
+    downloads: new Downloads(state.downloads),
+    storage: await openStorage({ graphRoot, runRoot }),
+    deployments: new Deployments(deploymentsDir, root, defaultSubvolumeSwitch(join(root, '.'))),
+    connect: (signal) => connect(config, line, signal),
+    received: () => line.received,
+  };
+}
+
+async function connect(
+  config: Config,
+  line: Line,
+  signal: AbortSignal | undefined,
+): Promise<UpdateSource> {
+  // A policy that cannot be read ends it before anything is asked.
+  const policy = await readPolicy(config.policy);
+  const { repository, api, tagDigest } = await line.connect(signal);
+  return { reader: repository, api, tagDigest, trust: trustBy(policy, config.name, repository) };
+}

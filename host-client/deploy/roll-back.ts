@@ -1,0 +1,45 @@
+import { SnapgateError } from '../../shared/errors.ts';
+import type { Deployment } from './deployment.ts';
+import type { Deployments } from './deployments.ts';
+
+/** What `rollback --json` prints: ids of deployments. */
+export type RollbackReport = {
+  /** What would have booted; null when that was no deployment. */
+  readonly from: string | null;
+  /** What boots now; null for the system that was there before the first deployment. */
+  readonly to: string | null;
+  /** Id of the subvolume that boots now. */
+  readonly subvolume: number;
+};
+
+/**
+ * Makes the machine boot what it booted before, or the deployment `id`. What is left is marked as bad,
+ * so that no timer brings it back. Throws NOTHING_TO_DO.
+ */
+export async function rollBack(
+  deployments: Pick<Deployments, 'list' | 'roles' | 'switchTo' | 'switchToOrigin' | 'setState'>,
+  id?: string,
+): Promise<RollbackReport> {
+  const all = await deployments.list();
+  const { next, rollback } = await deployments.roles(all);
+  const target = id === undefined ? rollback : find(all, id);
+  if (target !== undefined && target.id === next?.id) {
+    throw new SnapgateError('NOTHING_TO_DO', `${target.id} boots next already`);
+  }
+  if (target === undefined && next === undefined) {
+    throw new SnapgateError('NOTHING_TO_DO', 'there is no deployment to go back from');
+  }
+  let subvolume = target?.subvolume ?? 0;
+  if (target === undefined) subvolume = await deployments.switchToOrigin();
+  else await deployments.switchTo(target);
+  if (next !== undefined) await deployments.setState(next, 'bad', 'gone back from by hand');
+  return { from: next?.id ?? null, to: target?.id ?? null, subvolume };
+}
+
+function find(all: readonly Deployment[], id: string): Deployment {
+  const found = all.find((one) => one.id === id);
+  if (found !== undefined) return found;
+  throw new SnapgateError('NOTHING_TO_DO', `there is no deployment ${id}`, {
+    hint: 'snaphost list shows what there is.',
+  });
+}

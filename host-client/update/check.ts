@@ -1,0 +1,97 @@
+import type { Digest } from '../../shared/digest.ts';
+import type { PlanWay } from '../../shared/plan.ts';
+import { type ChooseContext, findOffers, type OfferedDelta, readyWay } from './choose-way.ts';
+import { channelName, type Machine } from './machine.ts';
+import { sortSources } from './sources.ts';
+import { readTarget, resolveTarget, type Target } from './target.ts';
+import { importWay, type Way } from './ways.ts';
+
+/** One way to the target. */
+export type CheckedWay = {
+  readonly method: 'delta' | 'full';
+  readonly state: PlanWay['state'];
+  /** Exact bytes on the line, from signed manifests; null for what cannot be fetched now. */
+  readonly bytes: number | null;
+  /** Config digest of the held image that a delta starts from. */
+  readonly source: Digest | null;
+  readonly reason: string | null;
+};
+
+/** What `check --json` prints. */
+export type CheckReport = {
+  readonly update: boolean;
+  /** Name of the image with its tag. */
+  readonly image: string;
+  /** Manifest digest of what boots next; null when that is no deployment. */
+  readonly from: Digest | null;
+  readonly to: Digest;
+  readonly fullBytes: number;
+  /** Smallest first. */
+  readonly ways: readonly CheckedWay[];
+};
+
+/** Finds out whether there is an update and what it costs. Changes nothing and has nothing made. */
+export async function checkForUpdate(machine: Machine, signal?: AbortSignal): Promise<CheckReport> {
+  const { config, deployments, events, platform, state, storage } = machine;
+  const { next } = await deployments.roles(await deployments.list());
+  const image = channelName(config);
+  const from = next?.manifest ?? null;
+  events.step('resolve', image);
+  const source = await machine.connect(signal);
+  const { reader, api, tagDigest, trust } = source;
+  const seen = await state.seen();
+  if (seen?.image === image && seen.resolved === tagDigest && seen.manifest === from) {
+    return { update: false, image, from, to: from, fullBytes: seen.fullBytes, ways: [] };
+  }
+  const trusted = await resolveTarget(source, config.tag, platform, signal);
+  const target = await readTarget(reader, trusted, platform, signal);
+  const to = target.manifest.digest;
+  const { fullBytes } = target;
+  if (to === from) return { update: false, image, from, to, fullBytes, ways: [] };
+  const support = await storage.checkSupport(signal);
+  const context = {
+    config,
+    source: reader,
+    api,
+    trust,
+    storage,
+    events,
+    ...(signal && { signal }),
+  };
+  const ways = support.supported
+    ? await supportedWays(context, target, machine, next?.config)
+    : [{ ...describe(importWay(target)), reason: support.reason }];
+  return { update: true, image, from, to, fullBytes, ways };
+}
+
+async function supportedWays(
+  context: ChooseContext,
+  target: Target,
+  { config, storage }: Machine,
+  current: Digest | undefined,
+): Promise<CheckedWay[]> {
+  const sources = sortSources(await storage.listImages(), config, current);
+  const offers = await findOffers(context, target, sources);
+  const ways: CheckedWay[] = [{ ...describe(offers.full), reason: offers.reason ?? null }];
+  for (const offer of offers.deltas) ways.push(await checkOffer(context, target, offer));
+  const cost = (way: CheckedWay) => way.bytes ?? Number.POSITIVE_INFINITY;
+  return ways.sort((a, b) => (cost(a) === cost(b) ? 0 : cost(a) - cost(b)));
+}
+
+async function checkOffer(
+  context: ChooseContext,
+  target: Target,
+  offer: OfferedDelta,
+): Promise<CheckedWay> {
+  const { state, reason = null, held } = offer;
+  const open = { method: 'delta', bytes: null, source: held.config } as const;
+  const artifact = offer.artifact?.digest;
+  if (artifact === undefined) return { ...open, state, reason };
+  const way = await readyWay(context, target, held, artifact);
+  return typeof way === 'string' ? { ...open, state: 'refused', reason: way } : describe(way);
+}
+
+function describe(way: Way): CheckedWay {
+  const { method, bytes, source } = way;
+  return { method, state: 'ready', bytes, source: source?.config ?? null, reason: null };
+}
