@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { resolve } from 'node:path';
 import {
   type Command,
@@ -10,6 +11,8 @@ import { formatBytes, formatSeconds, formatTable } from '../../shared/cli/format
 import { SnapgateError } from '../../shared/errors.ts';
 import { parseReference } from '../../shared/oci/reference.ts';
 import type { PlanLayer } from '../../shared/plan.ts';
+import { fileWorkspace } from '../delta/file-workspace.ts';
+import { withHeaders } from '../delta/layer-headers.ts';
 import type { LayoutStore } from '../layout/layout-store.ts';
 import type { OpenedReference } from '../layout/open-reference.ts';
 import { readDelta } from '../plan/read-delta.ts';
@@ -46,7 +49,12 @@ export const deltaApplyCommand: Command<ApplyResult> = {
     source: {
       type: 'string',
       value: 'REF',
-      help: 'the source image itself: its unchanged layers are copied, else they are left out',
+      help: 'the source image: unchanged layers are copied from it; deltas of format snapgate need it',
+    },
+    'temporary-dir': {
+      type: 'string',
+      value: 'DIR',
+      help: 'room for what is kept meanwhile (default: that of the system)',
     },
     ...REGISTRY_OPTIONS,
   },
@@ -64,14 +72,16 @@ async function run(context: CommandContext): Promise<ApplyResult> {
     opened.push(found);
     return found;
   };
-  const tree = openSourceFolder(root);
+  const workspace = fileWorkspace(stringOption(context.options, 'temporary-dir') ?? tmpdir());
+  let tree = openSourceFolder(root);
   try {
     const from = await open('delta', 'read');
     const delta = await readDelta(from.store, from.tagOrDigest, context.signal);
     const source = await openSource(context, open);
+    if (source !== undefined) tree = withHeaders(tree, source, workspace);
     const output = await open('output', 'write');
     const rebuilt = await rebuildImage({
-      ...{ delta, from: from.store, tree, source, tag, signal: context.signal },
+      ...{ delta, from: from.store, tree, workspace, source, tag, signal: context.signal },
       output: output.store as LayoutStore,
       onLayer: (done, total) => {
         if (!context.io.json) context.io.err.write(`layer ${done} of ${total} done\n`);

@@ -1,5 +1,8 @@
+import { applyLayerDelta } from '../../shared/delta/layer-delta/reader.ts';
+import { createRecompressor } from '../../shared/delta/layer-delta/recompressor.ts';
 import type { Piece, SourceTree } from '../../shared/delta/piece.ts';
 import { applyTarDiff } from '../../shared/delta/tar-diff.ts';
+import type { Workspace } from '../../shared/delta/workspace.ts';
 import { type Digest, sha256 } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentReader, StoredManifest } from '../../shared/oci/content.ts';
@@ -7,6 +10,7 @@ import type { Descriptor } from '../../shared/oci/manifest.ts';
 import {
   DOCKER_LAYER_TAR,
   DOCKER_MANIFEST,
+  LAYER_DELTA,
   layerCompression,
   OCI_LAYER_TAR,
   TAR_DIFF,
@@ -19,6 +23,8 @@ import type { ReadImage } from '../plan/read-image.ts';
 
 /** Longest layer rebuilt, in bytes of its tar stream: a delta of a few bytes could ask for any. */
 const MAX_LAYER_BYTES = 64 * 1024 ** 3;
+/** Memory that an encoder of compressed content may take, in bytes. */
+const MAX_ENCODER_BYTES = 1024 ** 3;
 /** Pieces are gathered to runs of about this size, in bytes, before they are written. */
 const RUN_BYTES = 256 * 1024;
 
@@ -28,6 +34,8 @@ export type RebuildOptions = {
   /** Where the delta's blobs are. */
   readonly from: ContentReader;
   readonly tree: SourceTree;
+  /** Room for what a delta keeps aside. */
+  readonly workspace: Workspace;
   /** The source image, when its layers can be read: layers that did not change come from it. */
   readonly source?: { readonly reader: ContentReader; readonly image: ReadImage } | undefined;
   readonly output: LayoutStore;
@@ -99,21 +107,28 @@ async function rebuildLayer(options: RebuildOptions, index: number): Promise<Don
     const descriptor = { ...wanted, digest: part.digest, size: part.size };
     return { descriptor, written: part.size, plan };
   }
-  const tar = gather(applyLayer(options, part));
+  const tar = gather(applyLayer(options, part, diffId));
   const size = await putTar(output, diffId, tar);
   const descriptor = uncompressed(wanted, delta.target.stored.mediaType, diffId, size);
   return { descriptor, written: size, plan: { diffId, kind: 'delta', bytes: part.size } };
 }
 
 /** The tar stream that a layer delta makes of the source tree. Throws DELTA_INVALID. */
-function applyLayer({ from, tree, signal }: RebuildOptions, part: Descriptor) {
-  if (part.mediaType !== TAR_DIFF) {
-    throw new SnapgateError('DELTA_INVALID', `layer deltas of type ${part.mediaType} are unknown`, {
-      where: from.name,
-      hint: 'A newer version may know them; the image itself can be pulled with any.',
-    });
+function applyLayer(
+  { from, tree, workspace, signal }: RebuildOptions,
+  part: Descriptor,
+  diffId: Digest,
+): AsyncIterable<Piece> {
+  const delta = from.openBlob(part, signal === undefined ? {} : { signal });
+  if (part.mediaType === TAR_DIFF) return applyTarDiff(delta, tree);
+  if (part.mediaType === LAYER_DELTA) {
+    const recompressor = createRecompressor({ maxMemoryBytes: MAX_ENCODER_BYTES });
+    return applyLayerDelta(delta, { source: tree, workspace, expected: diffId, recompressor });
   }
-  return applyTarDiff(from.openBlob(part, signal === undefined ? {} : { signal }), tree);
+  throw new SnapgateError('DELTA_INVALID', `layer deltas of type ${part.mediaType} are unknown`, {
+    where: from.name,
+    hint: 'A newer version may know them; the image itself can be pulled with any.',
+  });
 }
 
 /** A layer that the delta leaves out because the source image has it. */

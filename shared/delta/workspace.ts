@@ -1,6 +1,6 @@
 import type { SourceFile } from './piece.ts';
 
-/** A run of bytes of fixed size that is written once, from its start on, and then read anywhere. */
+/** A run of bytes that is written once, from its start on, and then read anywhere. */
 export type WorkFile = {
   write(bytes: Uint8Array, offset: number): void;
   read(target: Uint8Array, offset: number): number;
@@ -10,7 +10,7 @@ export type WorkFile = {
 
 /** Room for what is kept while a delta is applied. Throws NO_SPACE when there is none. */
 export type Workspace = {
-  /** `size` in bytes. */
+  /** `size` in bytes; 0 when it shows only while it is written. */
   create(size: number): WorkFile;
 };
 
@@ -19,7 +19,14 @@ export const MEMORY_WORKSPACE: Workspace = {
   create(size) {
     let bytes: Uint8Array = new Uint8Array(size);
     return {
-      write: (part, offset) => bytes.set(part, offset),
+      write(part, offset) {
+        if (offset + part.length > bytes.length) {
+          const grown = new Uint8Array(2 * bytes.length + part.length);
+          grown.set(bytes);
+          bytes = grown;
+        }
+        bytes.set(part, offset);
+      },
       read(target, offset) {
         const part = bytes.subarray(offset, offset + target.length);
         target.set(part);
