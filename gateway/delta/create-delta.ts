@@ -31,6 +31,11 @@ export type CreateResources = {
   /** Memory of the whole process that is kept to, in bytes. Default 1 GiB. */
   readonly memoryBytes?: number;
   readonly limits?: LayerLimits;
+  /**
+   * Memory that an encoder may take on the machines that the delta is for, in bytes; 0 leaves
+   * compressed files as they are. Only for the project's own format.
+   */
+  readonly encoderBytes?: number;
 };
 
 /** Which delta to make, of what and to where. */
@@ -63,6 +68,7 @@ const MIN_WORKER_BYTES = 48 * 1024 * 1024;
 const LEVEL = 19;
 /** Base-2 logarithm of the window, by format; the own one has a window for each of its streams. */
 const WINDOW_LOG = { 'tar-diff': 25, snapgate: 23 } as const;
+const DEFAULT_ENCODER_BYTES = 128 * 1024 * 1024;
 const STREAM_COUNT = { 'tar-diff': 1, snapgate: STREAMS.length } as const;
 const MEDIA_TYPE = { 'tar-diff': TAR_DIFF, snapgate: LAYER_DELTA } as const;
 
@@ -175,6 +181,8 @@ class DeltaWork {
         ...{ folder: this.#folder, name: `delta-${index}`, diffId, maxBytes: original.size },
         ...{ packing: { level: LEVEL, windowLog: WINDOW_LOG[this.#format] }, signal: this.#signal },
         ...{ format: this.#format, tarLimits: this.#spooling.limits.tar },
+        encoderBytes: this.#options.encoderBytes ?? DEFAULT_ENCODER_BYTES,
+        onSpooled: (bytes) => this.#spooling.budget.take(bytes),
         onProgress: (fraction) => this.#progress.onLayer(index, fraction),
       });
       const tarBytes = layer.spool.size;

@@ -1,10 +1,12 @@
 import type { ContentFacts } from './describe.ts';
+import type { OpenedPart } from './open-packed.ts';
 
 /** A stretch of a spool file, in bytes. */
 export type Stretch = { readonly offset: number; readonly size: number };
 
 /** What a worker thread is asked. */
 export type WorkRequest =
+  | OpenRequest
   | { readonly kind: 'describe'; readonly file: string; readonly stretches: readonly Stretch[] }
   | {
       readonly kind: 'match';
@@ -18,6 +20,17 @@ export type WorkRequest =
       /** Most memory for buffers and index, in bytes. */
       readonly memoryBytes: number;
     };
+
+/** What is asked about a file that may be compressed. */
+export type OpenRequest = {
+  readonly kind: 'open';
+  readonly file: string;
+  readonly stretch: Stretch;
+  /** Folder for the contents. */
+  readonly folder: string;
+  /** Wants recipes whose encoders take at most so much memory, in bytes. */
+  readonly proveWithin?: number;
+};
 
 /** Matches of a new file with one of its candidates. */
 export type FoundMatches = {
@@ -33,4 +46,5 @@ export type FoundMatches = {
 export type WorkResult = {
   readonly describe: readonly ContentFacts[];
   readonly match: FoundMatches | undefined;
+  readonly open: readonly OpenedPart[] | undefined;
 };

@@ -1,10 +1,16 @@
-import { parentPort } from 'node:worker_threads';
+import { join } from 'node:path';
+import { parentPort, threadId } from 'node:worker_threads';
 import { toSnapgateError } from '../../shared/errors.ts';
-import type { WorkRequest, WorkResult } from './delta-work.ts';
+import { createEncoders } from '../../shared/recompress/encoders.ts';
+import type { OpenRequest, WorkRequest, WorkResult } from './delta-work.ts';
 import { describeContent } from './describe.ts';
 import { matchStretches } from './match-stretches.ts';
+import { openPacked } from './open-packed.ts';
+import { ScratchFile } from './scratch-file.ts';
 import { SpoolFile } from './spool-file.ts';
 
+const encoders = createEncoders();
+let scratch: ScratchFile | undefined;
 const files = new Map<string, SpoolFile>();
 
 function file(path: string): SpoolFile {
@@ -15,7 +21,8 @@ function file(path: string): SpoolFile {
   return opened;
 }
 
-function answer(request: WorkRequest): WorkResult[WorkRequest['kind']] {
+async function answer(request: WorkRequest): Promise<WorkResult[WorkRequest['kind']]> {
+  if (request.kind === 'open') return open(request);
   if (request.kind === 'describe') {
     const { read } = file(request.file);
     return request.stretches.map(({ offset, size }) => describeContent(read, offset, size));
@@ -26,9 +33,24 @@ function answer(request: WorkRequest): WorkResult[WorkRequest['kind']] {
   return matchStretches(fresh, candidates, request);
 }
 
-parentPort?.on('message', (request: WorkRequest) => {
+function open({ file: path, stretch, folder, proveWithin }: OpenRequest) {
+  scratch ??= new ScratchFile(join(folder, `unpacked-${threadId}`));
+  const { read } = file(path);
+  const source = {
+    size: stretch.size,
+    read(target: Uint8Array, offset: number) {
+      const count = Math.max(0, Math.min(target.length, stretch.size - offset));
+      read(target.subarray(0, count), stretch.offset + offset);
+      return count;
+    },
+  };
+  const proving = proveWithin === undefined ? undefined : { encoders, maxMemoryBytes: proveWithin };
+  return openPacked(source, scratch, proving);
+}
+
+parentPort?.on('message', async (request: WorkRequest) => {
   try {
-    parentPort?.postMessage({ result: answer(request) });
+    parentPort?.postMessage({ result: await answer(request) });
   } catch (thrown) {
     parentPort?.postMessage({ error: toSnapgateError(thrown).toJSON() });
   }

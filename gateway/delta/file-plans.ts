@@ -43,7 +43,8 @@ export async function* planFiles(
   }
 }
 
-async function planFile(
+/** Plans one file. */
+export async function planFile(
   layer: TargetLayer,
   file: TargetFile,
   { store, chooser, pool, workerBytes }: PlanOptions,

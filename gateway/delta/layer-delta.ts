@@ -3,14 +3,16 @@ import { createReadStream } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { applyLayerDelta } from '../../shared/delta/layer-delta/reader.ts';
+import { createRecompressor } from '../../shared/delta/layer-delta/recompressor.ts';
 import { applyTarDiff, DEFAULT_TAR_DIFF_LIMITS } from '../../shared/delta/tar-diff.ts';
 import { packTarDiff, type TarDiffPacking } from '../../shared/delta/tar-diff-writer.ts';
-import { MEMORY_WORKSPACE } from '../../shared/delta/workspace.ts';
 import { type Digest, digestFromHex } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { TarLimits } from '../../shared/tar/reader.ts';
 import { type PlanOptions, planFiles } from './file-plans.ts';
+import { fileWorkspace } from './file-workspace.ts';
 import { ownLayerDelta } from './own-layer-delta.ts';
+import { OwnPlans } from './own-plans.ts';
 import type { TargetLayer } from './target-layer.ts';
 import { writeTarDiff } from './write-tar-diff.ts';
 
@@ -27,6 +29,12 @@ export type LayerDeltaOptions = PlanOptions & {
   readonly name: string;
   readonly diffId: Digest;
   readonly format: DeltaFormat;
+  /**
+   * Memory that an encoder of compressed content may take on the machines that the delta is for, in
+   * bytes; 0 leaves compressed files as they are. Only for the project's own format.
+   */
+  readonly encoderBytes: number;
+  readonly onSpooled: (bytes: number) => void;
   readonly packing: TarDiffPacking;
   readonly tarLimits: TarLimits;
   /** A delta of this size or more is of no use: it is given up as soon as it is reached. */
@@ -69,7 +77,7 @@ function own(
   path: string,
 ): AsyncIterable<Uint8Array> {
   const { store, diffId, packing, maxBytes, tarLimits } = options;
-  return ownLayerDelta(layer, planFiles(layer, options), {
+  return ownLayerDelta(layer, new OwnPlans(layer, options), {
     ...{ store, diffId, maxBytes, tarLimits, bodyPath: `${path}-body` },
     ...{ level: packing.level, windowLog: packing.windowLog },
     onProgress: progressOf(layer, options),
@@ -107,12 +115,16 @@ async function writeHashed(
 /** Applies the delta to the source that it was made from: what is published must rebuild the layer. */
 async function prove(path: string, options: LayerDeltaOptions): Promise<void> {
   const { store, diffId, signal, format } = options;
+  const workspace = fileWorkspace(options.folder);
   const hash = createHash('sha256');
   const delta = createReadStream(path, { highWaterMark: 256 * 1024, signal });
   const pieces =
     format === 'tar-diff'
       ? applyTarDiff(delta, store, DEFAULT_TAR_DIFF_LIMITS)
-      : applyLayerDelta(delta, { source: store, workspace: MEMORY_WORKSPACE, expected: diffId });
+      : applyLayerDelta(delta, {
+          ...{ source: store, workspace, expected: diffId },
+          recompressor: createRecompressor({ maxMemoryBytes: options.encoderBytes }),
+        });
   for await (const { bytes } of pieces) hash.update(bytes);
   if (digestFromHex(hash.digest('hex')) === diffId) return;
   throw new SnapgateError('INTERNAL', `the delta of layer ${diffId} does not rebuild it`, {

@@ -3,7 +3,7 @@ import { type FileHandle, open, rm } from 'node:fs/promises';
 import { LayerDeltaWriter } from '../../shared/delta/layer-delta/writer.ts';
 import type { Digest } from '../../shared/digest.ts';
 import type { TarLimits } from '../../shared/tar/reader.ts';
-import type { FilePlan } from './file-plans.ts';
+import type { OwnPlans } from './own-plans.ts';
 import type { SourceStore } from './source-store.ts';
 import type { TargetLayer } from './target-layer.ts';
 import { writeLayerDelta } from './write-layer-delta.ts';
@@ -30,7 +30,7 @@ export type OwnDeltaOptions = {
  */
 export async function* ownLayerDelta(
   layer: TargetLayer,
-  plans: AsyncIterator<FilePlan>,
+  plans: OwnPlans,
   options: OwnDeltaOptions,
 ): AsyncGenerator<Uint8Array, void, void> {
   const { store, bodyPath, maxBytes, tarLimits, onProgress } = options;
@@ -40,7 +40,7 @@ export async function* ownLayerDelta(
     const writer = new LayerDeltaWriter(options, (bytes) => limited.write(bytes));
     const headers = store.headers.references(layer.paths, tarLimits.maxEntries);
     try {
-      await writeLayerDelta({ layer, store, headers, writer, tarLimits, onProgress }, plans);
+      await writeLayerDelta({ layer, store, headers, writer, plans, tarLimits, onProgress });
       const output = { size: layer.spool.size, digest: options.diffId };
       const header = await writer.finish({ ...output, sourceLayers: headers.layers });
       if (limited.isOver) return;

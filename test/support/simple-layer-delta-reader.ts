@@ -391,7 +391,7 @@ class Applier {
       if (found === undefined) throw new Error('no such source');
       return found;
     }
-    if (table.length === 64) throw new Error('too many sources');
+    if (table.length === 4096) throw new Error('too many sources');
     let bytes: Buffer;
     if (code === 5) bytes = this.file(this.path());
     else if (code === 6) {
@@ -471,7 +471,8 @@ class Applier {
     const k = c.number();
     if (k === 0) {
       const length = c.number();
-      if (length === 0 || length > 4096 || this.recipes.length === 4096) throw new Error('recipe');
+      const before = this.recipes.reduce((sum, recipe) => sum + recipe.length, 0);
+      if (length === 0 || length > 65536 || before + length > 1048576) throw new Error('recipe');
       this.recipes.push(this.stream(7).take(length));
     }
     const recipe = this.recipes[k === 0 ? this.recipes.length - 1 : k - 1];

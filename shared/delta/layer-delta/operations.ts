@@ -17,7 +17,7 @@ export const OPERATION = {
 } as const;
 
 /** Most sources that the content of one entry or part may have. */
-export const MAX_SOURCES = 64;
+export const MAX_SOURCES = 4096;
 /** Unchanged runs of this many bytes come out with their place, so that a writer may share them. */
 const SHARE_MIN = 16 * 1024;
 const OUTPUT_BYTES = 256 * 1024;

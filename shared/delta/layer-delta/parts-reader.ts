@@ -9,8 +9,9 @@ import { sourceMismatch } from './source-reader.ts';
 
 /** From what UNPACK unpacks (FORMAT.md section 7). */
 export const UNPACK_FROM = { FILE: 0, ENTRY_FILE: 1, PART: 2 } as const;
-export const MAX_RECIPE_BYTES = 4096;
-export const MAX_RECIPES = 4096;
+const MAX_RECIPE_BYTES = 65_536;
+/** Of all recipes from one checkpoint to the next. */
+const MAX_RECIPES_BYTES = 1024 * 1024;
 
 export type PartsContext = {
   readonly streams: Readonly<Record<StreamName, ByteReader>>;
@@ -25,6 +26,7 @@ export type PartsContext = {
 export class PartsReader {
   readonly #context: PartsContext;
   #recipes: Uint8Array[] = [];
+  #recipesBytes = 0;
 
   constructor(context: PartsContext) {
     this.#context = context;
@@ -33,6 +35,7 @@ export class PartsReader {
   /** At a checkpoint. */
   restart(): void {
     this.#recipes = [];
+    this.#recipesBytes = 0;
   }
 
   async build(): Promise<void> {
@@ -106,7 +109,8 @@ export class PartsReader {
       return known;
     }
     const length = commands.number();
-    if (length === 0 || length > MAX_RECIPE_BYTES || this.#recipes.length >= MAX_RECIPES) {
+    this.#recipesBytes += length;
+    if (length === 0 || length > MAX_RECIPE_BYTES || this.#recipesBytes > MAX_RECIPES_BYTES) {
       throw invalidDelta('a recipe is empty or too long, or there are too many');
     }
     const recipe = text.bytes(length).slice();

@@ -1,0 +1,138 @@
+import { createHash } from 'node:crypto';
+import { analyse } from '../../shared/recompress/analyse.ts';
+import { type Encoders, recipeCost } from '../../shared/recompress/encoders.ts';
+import { unpackPart } from '../../shared/recompress/formats.ts';
+import {
+  type ByteSource,
+  type PackedFormat,
+  type PackedPart,
+  readChunks,
+} from '../../shared/recompress/part.ts';
+import { findRecipe } from '../../shared/recompress/prove.ts';
+import { formatRecipe } from '../../shared/recompress/recipe.ts';
+import type { ScratchFile } from './scratch-file.ts';
+
+/** A stretch of a temporary file, in bytes. */
+export type SpooledStretch = {
+  readonly file: string;
+  readonly offset: number;
+  readonly size: number;
+};
+
+/** A file inside the content of a packed part, as of an archive. */
+export type Member = { readonly offset: number; readonly size: number; readonly sha256: string };
+
+/** A run of a file: as it is, or a compressed stream that was opened. Bytes. */
+export type OpenedPart =
+  | { readonly kind: 'raw'; readonly offset: number; readonly size: number }
+  | OpenedStream;
+export type OpenedStream = {
+  readonly kind: 'packed';
+  readonly offset: number;
+  readonly size: number;
+  readonly format: PackedFormat;
+  readonly content: SpooledStretch;
+  /** Proved to give the very bytes of the stream; absent where that was not asked for. */
+  readonly recipe?: { readonly text: string; readonly memoryBytes: number };
+  readonly members: readonly Member[];
+};
+
+/** Where recipes are wanted: by what encoders, and what memory each may take, in bytes. */
+export type Proving = { readonly encoders: Encoders; readonly maxMemoryBytes: number };
+
+/** Members smaller than this, in bytes, are not worth naming a source of their own. */
+const MIN_MEMBER = 512;
+
+/**
+ * Takes a file apart and appends the contents of its compressed streams to `scratch`. With `proving`
+ * only streams count that can be packed again. Undefined when there is none.
+ */
+export async function openPacked(
+  source: ByteSource,
+  scratch: ScratchFile,
+  proving: Proving | undefined,
+): Promise<OpenedPart[] | undefined> {
+  const parts: OpenedPart[] = [];
+  for (const part of await analyse(source)) {
+    const opened =
+      part.kind === 'packed' ? await openStream(source, part, scratch, proving) : undefined;
+    const last = parts.at(-1);
+    if (opened !== undefined) parts.push(opened);
+    else if (last?.kind === 'raw') {
+      parts[parts.length - 1] = { ...last, size: last.size + part.size };
+    } else parts.push({ kind: 'raw', offset: part.offset, size: part.size });
+  }
+  return parts.some((part) => part.kind === 'packed') ? parts : undefined;
+}
+
+async function openStream(
+  source: ByteSource,
+  part: PackedPart,
+  scratch: ScratchFile,
+  proving: Proving | undefined,
+): Promise<OpenedStream | undefined> {
+  const start = scratch.position;
+  try {
+    for await (const bytes of unpackPart(source, part)) scratch.append(bytes);
+    const size = scratch.position - start;
+    const content = scratch.source(start, size);
+    const recipe = size > 0 && proving ? await prove(source, part, content, proving) : undefined;
+    if (size === 0 || (proving !== undefined && recipe === undefined)) {
+      scratch.truncate(start);
+      return undefined;
+    }
+    return {
+      ...{ kind: 'packed', offset: part.offset, size: part.size, format: part.format },
+      content: { file: scratch.path, offset: start, size },
+      ...(recipe === undefined ? {} : { recipe }),
+      members: proving === undefined ? [] : await membersOf(content),
+    };
+  } catch {
+    // What cannot be opened stays as it is: the image's content is no error of ours.
+    scratch.truncate(start);
+    return undefined;
+  }
+}
+
+async function prove(
+  source: ByteSource,
+  part: PackedPart,
+  content: ByteSource,
+  { encoders, maxMemoryBytes }: Proving,
+): Promise<OpenedStream['recipe']> {
+  const again = { size: content.size, open: () => chunksOf(content, 0, content.size) };
+  const recipe = await findRecipe(encoders, source, part, again, { maxMemoryBytes });
+  if (recipe === undefined) return undefined;
+  const { memoryBytes } = recipeCost(encoders, recipe, content.size);
+  return { text: formatRecipe(recipe), memoryBytes };
+}
+
+async function membersOf(content: ByteSource): Promise<Member[]> {
+  const members: Member[] = [];
+  let name: string | undefined;
+  let from = 0;
+  let to = 0;
+  const add = () => {
+    if (name !== undefined && to - from >= MIN_MEMBER) members.push(hashed(content, from, to));
+  };
+  for (const part of await analyse(content)) {
+    if (part.name === undefined || part.name !== name) {
+      add();
+      name = part.name;
+      from = part.offset;
+    }
+    to = part.offset + part.size;
+  }
+  add();
+  return members;
+}
+
+function hashed(content: ByteSource, from: number, to: number): Member {
+  const hash = createHash('sha256');
+  for (const bytes of readChunks(content, from, to - from)) hash.update(bytes);
+  return { offset: from, size: to - from, sha256: hash.digest('hex') };
+}
+
+async function* chunksOf(source: ByteSource, offset: number, size: number) {
+  yield* readChunks(source, offset, size);
+}

@@ -1,0 +1,190 @@
+import type { FoundMatches, Stretch } from './delta-work.ts';
+import { type FilePlan, type PlanOptions, planFile } from './file-plans.ts';
+import type { OpenedPart, OpenedStream, SpooledStretch } from './open-packed.ts';
+import type { Source } from './source-choice.ts';
+import type { SourceContent } from './source-store.ts';
+import type { TargetFile, TargetLayer } from './target-layer.ts';
+
+/** What a content is like: the content of a compressed stream of a source file, or such a file. */
+export type Base = {
+  readonly path: string;
+  /** The stream, when it is one: bytes of the source file. */
+  readonly stream?: OpenedStream;
+  readonly spooled: SpooledStretch;
+};
+
+/** A run of a file that is opened. Offsets count from the file's start. */
+export type PlannedPart =
+  | {
+      readonly kind: 'raw';
+      readonly offset: number;
+      readonly size: number;
+      readonly like?: Likeness;
+    }
+  | {
+      readonly kind: 'packed';
+      readonly stream: OpenedStream;
+      readonly like?: Likeness;
+      /** Files of the same layer that stand in the content, by their place in it. */
+      readonly shared: readonly SharedFile[];
+    };
+
+/** A base and three numbers for each match: old offset, new offset, length. */
+export type Likeness = { readonly base: Base; readonly matches: Float64Array };
+export type SharedFile = Stretch & { readonly file: number };
+
+/** How the content of a file is made in the project's own format. */
+export type OwnPlan =
+  | FilePlan
+  | { readonly kind: 'opened'; readonly parts: readonly PlannedPart[] };
+
+export type OwnPlanOptions = PlanOptions & {
+  /** Folder for unpacked contents. */
+  readonly folder: string;
+  /** Memory that an encoder may take on the machines that the delta is for; 0: open nothing. */
+  readonly encoderBytes: number;
+  /** Called with bytes of temporary room that was taken. */
+  readonly onSpooled: (bytes: number) => void;
+};
+
+/** Files smaller than this, in bytes, are not opened. */
+const MIN_OPENED = 64;
+const MIN_MATCHED = 48;
+/** Files that are worked on ahead of the one that is written. */
+const LOOK_AHEAD = 64;
+
+/** Plans the files of a layer; worker threads work ahead. */
+export class OwnPlans {
+  readonly #layer: TargetLayer;
+  readonly #options: OwnPlanOptions;
+  readonly #plans = new Map<number, Promise<OwnPlan>>();
+  /** Files that no source has, by the digest of their content. */
+  readonly #changed = new Map<string, number>();
+  readonly #opened = new Map<SourceContent, Promise<readonly OpenedPart[] | undefined>>();
+  #next = 0;
+
+  constructor(layer: TargetLayer, options: OwnPlanOptions) {
+    this.#layer = layer;
+    this.#options = options;
+    if (options.encoderBytes === 0) return;
+    for (const [i, file] of layer.files.entries()) {
+      if (options.chooser.choose(file).same === undefined) this.#changed.set(file.facts.sha256, i);
+    }
+  }
+
+  /** The plan of a file by its number. */
+  get(index: number): Promise<OwnPlan> {
+    const last = Math.min(this.#layer.files.length, index + LOOK_AHEAD);
+    for (this.#next = Math.max(this.#next, index); this.#next < last; this.#next += 1) {
+      this.#start(this.#next);
+    }
+    return this.#start(index);
+  }
+
+  /** A plan that is not needed again. */
+  release(index: number): void {
+    this.#plans.delete(index);
+  }
+
+  #start(index: number): Promise<OwnPlan> {
+    const known = this.#plans.get(index);
+    if (known !== undefined) return known;
+    const plan = this.#plan(this.#layer.files[index] as TargetFile);
+    // Who waits for an earlier one must not make this an unhandled rejection.
+    plan.catch(() => {});
+    this.#plans.set(index, plan);
+    return plan;
+  }
+
+  async #plan(file: TargetFile): Promise<OwnPlan> {
+    const { chooser, encoderBytes, pool, folder } = this.#options;
+    if (encoderBytes === 0 || file.size < MIN_OPENED || chooser.choose(file).same !== undefined) {
+      return planFile(this.#layer, file, this.#options);
+    }
+    const opened = await pool.run({
+      ...{ kind: 'open', file: this.#layer.spool.path, folder },
+      stretch: { offset: file.offset, size: file.size },
+      proveWithin: encoderBytes,
+    });
+    if (opened === undefined) return planFile(this.#layer, file, this.#options);
+    this.#count(opened);
+    const source = chooser.choose(file).similar[0];
+    const sourceParts = source === undefined ? undefined : await this.#openSource(source.content);
+    const parts: PlannedPart[] = [];
+    for (const part of opened) {
+      const base =
+        source && baseOf(part, opened, source, sourceParts, this.#options.store.spool.path);
+      parts.push(await this.#planPart(file, part, base));
+    }
+    return { kind: 'opened', parts };
+  }
+
+  async #planPart(
+    file: TargetFile,
+    part: OpenedPart,
+    base: Base | undefined,
+  ): Promise<PlannedPart> {
+    if (part.kind === 'raw') {
+      const { offset, size } = part;
+      const at = { file: this.#layer.spool.path, offset: file.offset + offset, size };
+      const like = await this.#like(at, base);
+      return { kind: 'raw', offset, size, ...(like === undefined ? {} : { like }) };
+    }
+    const like = await this.#like(part.content, base);
+    const shared = part.members.flatMap(({ offset, size, sha256 }) => {
+      const index = this.#changed.get(sha256);
+      return index === undefined ? [] : [{ offset, size, file: index }];
+    });
+    return { kind: 'packed', stream: part, shared, ...(like === undefined ? {} : { like }) };
+  }
+
+  async #like(fresh: SpooledStretch, base: Base | undefined): Promise<Likeness | undefined> {
+    if (base === undefined || fresh.size < MIN_MATCHED) return undefined;
+    const { pool, workerBytes } = this.#options;
+    const found: FoundMatches | undefined = await pool.run({
+      ...{ kind: 'match', oldFile: base.spooled.file, candidates: [base.spooled] },
+      ...{ newFile: fresh.file, fresh, isPacked: false, memoryBytes: workerBytes },
+    });
+    return found === undefined ? undefined : { base, matches: found.matches };
+  }
+
+  /** The parts of a source file; each is opened once. */
+  #openSource(content: SourceContent): Promise<readonly OpenedPart[] | undefined> {
+    const known = this.#opened.get(content);
+    if (known !== undefined) return known;
+    const { pool, store, folder } = this.#options;
+    const opening = pool
+      .run({
+        ...{ kind: 'open', file: store.spool.path, folder },
+        stretch: { offset: content.offset, size: content.size },
+      })
+      .then((opened) => {
+        this.#count(opened ?? []);
+        return opened;
+      });
+    this.#opened.set(content, opening);
+    return opening;
+  }
+
+  #count(parts: readonly OpenedPart[]): void {
+    for (const part of parts)
+      if (part.kind === 'packed') this.#options.onSpooled(part.content.size);
+  }
+}
+
+/** What a part of a file is like: the part of the source in the same place of its kind. */
+function baseOf(
+  part: OpenedPart,
+  parts: readonly OpenedPart[],
+  source: Source,
+  sourceParts: readonly OpenedPart[] | undefined,
+  spoolPath: string,
+): Base {
+  const { path, content } = source;
+  const whole = { path, spooled: { file: spoolPath, offset: content.offset, size: content.size } };
+  if (sourceParts === undefined || part.kind === 'raw') return whole;
+  const place = parts.filter((one) => one.kind === 'packed').indexOf(part);
+  const streams = sourceParts.filter((one) => one.kind === 'packed');
+  const stream = streams[place] ?? streams[0];
+  return stream === undefined ? whole : { path, stream, spooled: stream.content };
+}
