@@ -46,6 +46,29 @@ const waitsSchema = v.strictObject({
   storageSeconds: v.optional(count(1), 600),
 });
 
+/** A machine that `snaphost install` laid out: what it boots from. */
+const machineSchema = v.strictObject({
+  /** UUID of the btrfs file system. */
+  rootUuid: v.pipe(v.string(), v.uuid('must be a UUID')),
+  /** Serial number of the boot partition. */
+  bootUuid: v.pipe(v.string(), v.regex(/^[0-9A-F]{4}-[0-9A-F]{4}$/, 'must be XXXX-XXXX')),
+  /** Where the boot partition is mounted. */
+  bootFolder: v.optional(path, '/efi'),
+  /** Whether `/` can be written to; `/etc` and `/var` always can. */
+  writableRoot: v.optional(v.boolean(), false),
+  /** How often a new version may try to boot. */
+  tries: v.optional(count(1, 99), 3),
+  /** Put at the end of the kernel command line. */
+  kernelOptions: v.optional(v.array(v.pipe(v.string(), v.regex(/^[\x21-\x7e]+$/))), []),
+});
+
+const healthSchema = v.strictObject({
+  /** How long one check may take. */
+  checkSeconds: v.optional(count(1), 120),
+  /** How long a gateway may take to be reached after a boot; 0 does not ask. */
+  gatewaySeconds: v.optional(count(0), 0),
+});
+
 const configSchema = v.strictObject({
   /** The gateways, or plain registries, in the order in which they are tried. */
   gateways: v.pipe(v.array(gatewayUrl), v.minLength(1, 'must name a gateway'), v.maxLength(16)),
@@ -77,6 +100,9 @@ const configSchema = v.strictObject({
   keep: v.optional(count(0), 1),
   /** A full pull below so many bytes is not worth making a delta for. */
   smallestDelta: v.optional(count(0), MIB),
+  /** How the machine boots; without it the default subvolume of btrfs is what is switched. */
+  machine: v.optional(machineSchema),
+  health: v.optional(healthSchema, {}),
   limits: v.optional(limitsSchema, {}),
   waits: v.optional(waitsSchema, {}),
 });

@@ -1,7 +1,11 @@
 #!/usr/bin/env node
 import { type Command, type Program, runProgram } from '../shared/cli/command.ts';
+import { withSelfCommands } from '../shared/cli/self-commands.ts';
+import { bootCompleteCommand } from './cli/boot-complete.ts';
 import { checkCommand } from './cli/check.ts';
+import { etcDiffCommand } from './cli/etc-diff.ts';
 import { gcCommand } from './cli/gc.ts';
+import { installCommand } from './cli/install.ts';
 import { listCommand } from './cli/list.ts';
 import { SETTING_OPTIONS } from './cli/options.ts';
 import { rollbackCommand } from './cli/rollback.ts';
@@ -9,7 +13,7 @@ import { statusCommand } from './cli/status.ts';
 import { updateCommand } from './cli/update.ts';
 import { verifyCommand } from './cli/verify.ts';
 
-const program: Program = {
+const commands: Program = {
   name: 'snaphost',
   version: '0.1.0',
   summary: 'updates this machine from signed operating system images',
@@ -22,14 +26,33 @@ const program: Program = {
     rollbackCommand,
     verifyCommand,
     gcCommand,
+    bootCompleteCommand,
+    etcDiffCommand,
+    installCommand,
   ] as Command[],
 };
+const program = withSelfCommands(commands, {
+  section: 8,
+  description: `Updates a machine whose operating system is an image in a registry: it checks the
+    signatures by the machine's own policy, fetches only what changed, turns it into snapshots inside
+    Podman's storage, and boots into the new version. What does not work is left by itself.
+
+    Every command can be run again after any interruption.`,
+  files: [
+    ['/etc/snaphost/config.json', 'which image the machine follows, and how'],
+    ['/etc/snaphost/policy.json', 'who must have signed; without it everything is refused'],
+    ['/etc/snaphost/health.d/required.d/', 'checks that must pass after a boot'],
+    ['/etc/snaphost/health.d/wanted.d/', 'checks whose failure is only reported'],
+    ['/var/lib/snaphost/', 'downloads and records'],
+  ],
+  environment: [['SNAPGATE_DEBUG', 'print the stack of internal errors']],
+  seeAlso: ['podman(1)', 'btrfs(8)', 'systemd-boot(7)', 'skopeo(1)'],
+});
 
 const abort = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => abort.abort());
-process.exitCode = await runProgram(
-  program,
-  process.argv.slice(2),
-  { out: process.stdout, err: process.stderr },
-  abort.signal,
-);
+const streams = { out: process.stdout, err: process.stderr };
+// No await at the top: the packaged program is a script of the older kind, which knows none.
+void runProgram(program, process.argv.slice(2), streams, abort.signal).then((status) => {
+  process.exitCode = status;
+});

@@ -2,8 +2,11 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CommandContext } from '../../shared/cli/command.ts';
 import { parsePlatform } from '../../shared/oci/manifest.ts';
+import { SystemdBoot } from '../boot/systemd-boot.ts';
 import { type Config, loadConfig } from '../config.ts';
+import { bootEntriesSwitch } from '../deploy/boot-entries.ts';
 import { defaultSubvolumeSwitch } from '../deploy/default-subvolume.ts';
+import type { BootSwitch } from '../deploy/deployment.ts';
 import { Deployments } from '../deploy/deployments.ts';
 import { Line } from '../net/gateway-source.ts';
 import { openStorage } from '../storage/open-storage.ts';
@@ -23,7 +26,15 @@ export async function withMachine<T>(
   context: CommandContext,
   action: (machine: Machine) => Promise<T>,
 ): Promise<T> {
-  const config = await loadConfig(overridesFrom(context.options));
+  return withConfig(await loadConfig(overridesFrom(context.options)), context, action);
+}
+
+/** As {@link withMachine}, for a configuration that is at hand. */
+export async function withConfig<T>(
+  config: Config,
+  context: Pick<CommandContext, 'io'>,
+  action: (machine: Machine) => Promise<T>,
+): Promise<T> {
   const progress = new ProgressReport(context.io);
   const line = new Line(config, (message) => progress.notice(message));
   try {
@@ -43,10 +54,21 @@ async function openMachine(config: Config, line: Line, events: ProgressReport): 
     platform: config.platform === undefined ? ownPlatform() : parsePlatform(config.platform),
     downloads: new Downloads(state.downloads),
     storage: await openStorage({ graphRoot, runRoot }),
-    deployments: new Deployments(deploymentsDir, root, defaultSubvolumeSwitch(join(root, '.'))),
+    deployments: new Deployments(deploymentsDir, root, bootSwitch(config)),
     connect: (signal) => connect(config, line, signal),
     received: () => line.received,
   };
+}
+
+function bootSwitch({ root, deploymentsDir, machine }: Config): BootSwitch {
+  if (machine === undefined) return defaultSubvolumeSwitch(join(root, '.'));
+  return bootEntriesSwitch({
+    loader: new SystemdBoot(join(root, machine.bootFolder)),
+    folder: deploymentsDir,
+    devices: machine,
+    tries: machine.tries,
+    kernelOptions: machine.kernelOptions,
+  });
 }
 
 async function connect(

@@ -51,6 +51,12 @@ export type BootSwitch = {
   choose(deployment: Deployment): Promise<void>;
   /** Makes a subvolume boot next that is no deployment: what was there before the first one. */
   chooseSubvolume(id: number): Promise<void>;
+  /** Ends the counting of tries of a deployment that works. */
+  bless(id: string): Promise<void>;
+  /** Ids of deployments whose tries are used up. */
+  failed(): Promise<readonly string[]>;
+  /** Removes what the boot loader has of a deployment, kernels included. */
+  forget(id: string): Promise<void>;
 };
 
 /** Ids are `HEX-N`: the first digits of the image's id, and a number that tells snapshots apart. */

@@ -31,6 +31,13 @@ const historySchema = v.object({
   previous: v.object({ subvolume: v.number(), deployment: v.optional(v.string()) }),
 });
 
+const failuresSchema = v.object({
+  failed: v.array(v.object({ manifest: v.string(), reason: v.string(), time: v.string() })),
+});
+type Failures = v.InferOutput<typeof failuresSchema>['failed'];
+/** Most failed images remembered. */
+const MAX_FAILURES = 64;
+
 /** Which deployments play which part. */
 export type Roles = {
   /** What the machine runs now; undefined when that is no deployment. */
@@ -164,10 +171,51 @@ export class Deployments {
     const { path: _path, subvolume: _subvolume, reason: _old, ...record } = deployment;
     const why = reason === undefined ? {} : { reason };
     await writeRecord(this.#recordPath(deployment.id), { ...record, state, ...why });
+    if (state === 'good') await this.#boot.bless(deployment.id);
+    if (state === 'good' || state === 'bad') await this.#rememberOutcome(record, state, reason);
   }
 
-  /** Removes a deployment: its record first, so that a crash leaves what recovery removes. */
+  /** Why an image failed on this machine, also when its deployment is gone; undefined if it did not. */
+  async failureOf(manifest: string): Promise<string | undefined> {
+    return (await this.#failures()).find((one) => one.manifest === manifest)?.reason;
+  }
+
+  /** Marks the deployments whose tries the boot loader has used up, and names them. */
+  async markFailed(running: Deployment | undefined): Promise<Deployment[]> {
+    const used = new Set(await this.#boot.failed());
+    const failed = (await this.list()).filter(
+      (one) => used.has(one.id) && one.id !== running?.id && one.state === 'trying',
+    );
+    for (const one of failed) {
+      await this.setState(one, 'bad', one.reason ?? 'it did not boot as often as it was tried');
+    }
+    return failed;
+  }
+
+  #failures(): Promise<Failures> {
+    const path = join(this.folder, 'failed.json');
+    return readRecord(path, failuresSchema).then((record) => record?.failed ?? []);
+  }
+
+  async #rememberOutcome(
+    { manifest }: DeploymentRecord,
+    state: 'good' | 'bad',
+    reason = 'no reason given',
+  ): Promise<void> {
+    const before = await this.#failures();
+    const others = before.filter((one) => one.manifest !== manifest);
+    if (state === 'good' && others.length === before.length) return;
+    const failure = { manifest, reason, time: new Date().toISOString() };
+    const failed = state === 'bad' ? [failure, ...others] : others;
+    await writeRecord(join(this.folder, 'failed.json'), { failed: failed.slice(0, MAX_FAILURES) });
+  }
+
+  /**
+   * Removes a deployment: what boots it first, then its record, so that a crash leaves what recovery
+   * removes.
+   */
   async remove(deployment: Deployment): Promise<void> {
+    await this.#boot.forget(deployment.id);
     await rm(this.#recordPath(deployment.id), { force: true });
     await syncFolder(this.folder);
     await removeTree(deployment.path);

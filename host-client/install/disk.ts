@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -73,21 +74,25 @@ async function sizeOf(disk: string): Promise<number> {
 
 /**
  * Makes the FAT file system of the boot partition and copies a folder into it, without mounting
- * anything: it works in a container and on a kernel that has no FAT. Returns its serial number,
- * `XXXX-XXXX`.
+ * anything: it works in a container and on a kernel that has no FAT. `serial` is `XXXX-XXXX`.
  */
 export async function makeBootPartition(
   disk: string,
   { offset, size }: Partition,
   folder: string,
-): Promise<string> {
+  serial: string,
+): Promise<void> {
   const drive = `${disk}@@${offset}`;
-  const serial = crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
-  const hex = serial.toString(16).padStart(8, '0').toUpperCase();
+  const hex = serial.replace('-', '');
   const sectors = String(size / 512);
   await run('mformat', ['-i', drive, '-F', '-T', sectors, '-N', hex, '-v', 'BOOT', '::']);
   const names = (await readdir(folder)).map((name) => join(folder, name));
   if (names.length > 0) await run('mcopy', ['-i', drive, '-s', '-Q', '-m', ...names, '::']);
+}
+
+/** A serial number for a FAT file system, as blkid(8) shows it: `XXXX-XXXX`. */
+export function newSerial(): string {
+  const hex = randomBytes(4).toString('hex').toUpperCase();
   return `${hex.slice(0, 4)}-${hex.slice(4)}`;
 }
 

@@ -1,7 +1,7 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SnapgateError } from '../../shared/errors.ts';
+import { loadKoffi } from './koffi.ts';
 
 const F_SETLK = 6;
 const F_WRLCK = 1;
@@ -27,7 +27,7 @@ let fcntl: Fcntl | undefined;
 /** Node.js has no fcntl(2), and Podman looks at no other kind of lock. */
 function loadFcntl(): Fcntl {
   if (fcntl !== undefined) return fcntl;
-  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi');
+  const koffi = loadKoffi();
   const set = koffi.load(null).func('int fcntl(int fd, int command, void *lock)');
   fcntl = { set, errno: () => koffi.errno() };
   return fcntl;

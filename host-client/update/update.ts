@@ -1,6 +1,7 @@
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
 import type { Deployment } from '../deploy/deployment.ts';
+import { prepareDeployment } from '../deploy/prepare-deployment.ts';
 import type { HeldImage, LayerSource } from '../storage/storage.ts';
 import { type BuildResult, buildLayers } from './build.ts';
 import { type Choice, type ChooseContext, chooseWay, findOffers } from './choose-way.ts';
@@ -104,12 +105,10 @@ async function runUpdate(machine: Machine, options: UpdateOptions): Promise<Upda
 /** Throws POLICY_REFUSED for an image that has failed on this machine, unless a person asks. */
 async function refuseFailed({ machine, options }: Run, manifest: string): Promise<void> {
   if (!options.automatic) return;
-  const failed = (await machine.deployments.list()).find(
-    (one) => one.manifest === manifest && one.state === 'bad',
-  );
-  if (failed === undefined) return;
-  throw new SnapgateError('POLICY_REFUSED', `this image has failed here: ${failed.reason ?? ''}`, {
-    where: failed.image,
+  const reason = await machine.deployments.failureOf(manifest);
+  if (reason === undefined) return;
+  throw new SnapgateError('POLICY_REFUSED', `this image has failed here: ${reason}`, {
+    where: channelName(machine.config),
     hint: 'Publish a newer one, or run snaphost update by hand to try it again.',
   });
 }
@@ -255,6 +254,7 @@ async function deploy(run: Run, image: HeldImage): Promise<Deployment> {
   if (top === undefined) throw new SnapgateError('STORAGE_INVALID', 'the image has no layers');
   const deployment = await deployments.create({
     ...{ image, name, top: storage.subvolumeOf(top), signal },
+    prepare: (path, id) => prepareDeployment(run.machine, path, id),
   });
   signal?.throwIfAborted();
   await deployments.switchTo(deployment);

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   makeBootPartition,
   makeRootPartition,
+  newSerial,
   partitionDisk,
   readLayout,
 } from '../../host-client/install/disk.ts';
@@ -43,7 +44,8 @@ describe('a disk under installation', () => {
     const files = join(folder, 'files');
     mkdirSync(join(files, 'loader/entries'), { recursive: true });
     writeFileSync(join(files, 'loader/entries/snapgate-a+3.conf'), 'title A\n');
-    const serial = await makeBootPartition(disk, layout.boot, files);
+    const serial = newSerial();
+    await makeBootPartition(disk, layout.boot, files, serial);
     expect(serial).toMatch(/^[0-9A-F]{4}-[0-9A-F]{4}$/);
     const name = `${disk}@@${layout.boot.offset}`;
     const text = execFileSync('mtype', ['-i', name, '::loader/entries/snapgate-a+3.conf']);

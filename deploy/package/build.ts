@@ -1,0 +1,153 @@
+/**
+ * Builds the host client for machines in the field: one JavaScript file, one executable that carries
+ * its own Node.js, a tarball with systemd units and an install script, and a Debian package.
+ *
+ * Usage: node deploy/package/build.ts OUT
+ */
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { constants, zstdCompressSync } from 'node:zlib';
+import { build, type Plugin } from 'esbuild';
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
+const here = join(root, 'deploy/package');
+/** Marks where a blob may be put into Node.js (Node.js documentation, "Single executable applications"). */
+const FUSE = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
+
+/** Puts the native module into the bundle, and the loader that unpacks it in place of the usual one. */
+function koffiInside(arch: string): Plugin {
+  const native = join(root, `node_modules/@koromix/koffi-linux-${arch}/linux_${arch}/koffi.node`);
+  return {
+    name: 'koffi-inside',
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /\/koffi\.ts$/ }, () => ({ path: join(here, 'koffi-inside.ts') }));
+      onResolve({ filter: /^koffi-native$/ }, () => ({ path: native }));
+      onLoad({ filter: /koffi\.node$/ }, ({ path }) => {
+        const params = { [constants.ZSTD_c_compressionLevel]: 19 };
+        const packed = zstdCompressSync(readFileSync(path), { params }).toString('base64');
+        return { contents: `export const packed = Buffer.from('${packed}', 'base64');` };
+      });
+    },
+  };
+}
+
+async function bundle(file: string, format: 'esm' | 'cjs', arch: string): Promise<void> {
+  const banner =
+    "import{createRequire}from'node:module';const require=createRequire(import.meta.url);";
+  await build({
+    entryPoints: [join(root, 'host-client/main.ts')],
+    outfile: file,
+    ...{
+      bundle: true,
+      platform: 'node',
+      target: 'node24',
+      minifySyntax: true,
+      logLevel: 'warning',
+    },
+    ...{ format, banner: { js: format === 'esm' ? banner : '' }, legalComments: 'eof' },
+    // In the executable nothing stands for the address of a module but the program itself.
+    define:
+      format === 'cjs' ? { 'import.meta.url': '__url', 'import.meta.dirname': '__dirname' } : {},
+    ...(format === 'cjs' ? { inject: [join(here, 'module-url.js')] } : {}),
+    plugins: [koffiInside(arch)],
+  });
+}
+
+/** The executable: Node.js with the bundle inside. */
+function executable(script: string, target: string, work: string): void {
+  const blob = join(work, 'blob');
+  const config = join(work, 'sea.json');
+  writeFileSync(
+    config,
+    JSON.stringify({ main: script, output: blob, disableExperimentalSEAWarning: true }),
+  );
+  execFileSync(process.execPath, ['--experimental-sea-config', config], { stdio: 'ignore' });
+  copyFileSync(process.execPath, target);
+  chmodSync(target, 0o755);
+  const postject = join(root, 'node_modules/postject/dist/cli.js');
+  // It warns of sections that it does not know; what it says counts only when it fails.
+  const args = [target, 'NODE_SEA_BLOB', blob, '--sentinel-fuse', FUSE];
+  execFileSync(process.execPath, [postject, ...args], { stdio: 'pipe' });
+}
+
+/** The files as they lie on a machine, below `tree`. */
+function lay(tree: string, program: string): void {
+  const place = (from: string, to: string, mode: number) => {
+    mkdirSync(dirname(join(tree, to)), { recursive: true });
+    cpSync(from, join(tree, to), { recursive: true });
+    chmodSync(join(tree, to), mode);
+  };
+  place(program, 'usr/bin/snaphost', 0o755);
+  for (const unit of [
+    'snaphost-update.service',
+    'snaphost-update.timer',
+    'snaphost-boot-complete.service',
+  ]) {
+    place(join(root, 'deploy/systemd', unit), join('usr/lib/systemd/system', unit), 0o644);
+  }
+  const man = execFileSync(program, ['man'], { encoding: 'utf8' });
+  mkdirSync(join(tree, 'usr/share/man/man8'), { recursive: true });
+  writeFileSync(join(tree, 'usr/share/man/man8/snaphost.8'), man);
+  const completion = execFileSync(program, ['completion', 'bash'], { encoding: 'utf8' });
+  mkdirSync(join(tree, 'usr/share/bash-completion/completions'), { recursive: true });
+  writeFileSync(join(tree, 'usr/share/bash-completion/completions/snaphost'), completion);
+}
+
+function debian(tree: string, out: string, version: string, arch: string): void {
+  const name = arch === 'x64' ? 'amd64' : arch;
+  mkdirSync(join(tree, 'DEBIAN'));
+  const control = [
+    'Package: snaphost',
+    `Version: ${version}`,
+    `Architecture: ${name}`,
+    'Maintainer: The Snapgate authors <snapgate@localhost>',
+    'Depends: btrfs-progs, skopeo, libc6, libstdc++6',
+    'Recommends: podman, mtools, fdisk',
+    'Section: admin',
+    'Priority: optional',
+    'Description: updates this machine from signed operating system images',
+    ' Fetches only what changed, checks every signature, and boots into the new',
+    ' version; what does not work is left by itself.',
+    '',
+  ];
+  writeFileSync(join(tree, 'DEBIAN/control'), control.join('\n'));
+  const file = join(out, `snaphost_${version}_${name}.deb`);
+  execFileSync('dpkg-deb', ['--root-owner-group', '--build', '-Zzstd', tree, file], {
+    stdio: 'ignore',
+  });
+}
+
+const out = resolve(process.argv[2] ?? join(root, 'dist'));
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+  version: string;
+};
+const { arch } = process;
+const work = mkdtempSync(join(tmpdir(), 'snaphost-package-'));
+try {
+  mkdirSync(out, { recursive: true });
+  await bundle(join(out, 'snaphost.mjs'), 'esm', arch);
+  await bundle(join(work, 'snaphost.cjs'), 'cjs', arch);
+  const program = join(out, 'snaphost');
+  executable(join(work, 'snaphost.cjs'), program, work);
+  const tree = join(work, 'tree');
+  lay(tree, program);
+  copyFileSync(join(here, 'install.sh'), join(tree, 'install.sh'));
+  const archive = join(out, `snaphost-${version}-linux-${arch}.tar.gz`);
+  execFileSync('tar', ['-C', tree, '--owner=0', '--group=0', '--sort=name', '-czf', archive, '.']);
+  rmSync(join(tree, 'install.sh'));
+  debian(tree, out, version, arch);
+} finally {
+  rmSync(work, { recursive: true, force: true });
+}

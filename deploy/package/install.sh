@@ -1,0 +1,12 @@
+#!/bin/sh
+# Installs the host client from this unpacked archive: ./install.sh [ROOT]
+set -eu
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+root=${1:-/}
+for program in btrfs skopeo; do
+  command -v "$program" >/dev/null 2>&1 || echo "install.sh: $program is missing; snaphost needs it" >&2
+done
+cp -R "$here/usr" "$root/"
+[ "$root" != / ] || ! command -v systemctl >/dev/null 2>&1 || systemctl daemon-reload || true
+echo "snaphost is installed; write /etc/snaphost/config.json and policy.json, then:"
+echo "  systemctl enable --now snaphost-update.timer snaphost-boot-complete.service"

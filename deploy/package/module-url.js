@@ -1,0 +1,1 @@
+export const __url = require('node:url').pathToFileURL(process.execPath).href;

@@ -1,0 +1,122 @@
+import { open, rm, stat } from 'node:fs/promises';
+import { type Command, type CommandContext, stringOption } from '../../shared/cli/command.ts';
+import { formatBytes, formatSeconds } from '../../shared/cli/format.ts';
+import { SnapgateError } from '../../shared/errors.ts';
+import { parseReference } from '../../shared/oci/reference.ts';
+import { type ConfigOverrides, loadConfig } from '../config.ts';
+import { type InstallReport, install } from '../install/install.ts';
+import { update } from '../update/update.ts';
+import { withConfig } from './open-machine.ts';
+import { atMost, overridesFrom } from './options.ts';
+
+const MIB = 1024 * 1024;
+
+export const installCommand: Command<InstallReport> = {
+  name: 'install',
+  summary: 'Install a machine onto a disk, or into a disk image to be flashed',
+  options: {
+    image: { type: 'string', value: 'docker://HOST/REPO[:TAG]', help: 'the image to install' },
+    disk: { type: 'string', value: 'DEV', help: 'disk to install onto; needs --erase' },
+    erase: { type: 'boolean', help: 'yes, all that is on the disk may be lost' },
+    'image-file': { type: 'string', value: 'FILE', help: 'disk image to make' },
+    size: { type: 'string', value: 'MIB', help: 'size of the disk image in MiB (default: 8192)' },
+    'boot-size': {
+      type: 'string',
+      value: 'MIB',
+      help: 'size of the boot partition in MiB (default: 512)',
+    },
+    tries: {
+      type: 'string',
+      value: 'N',
+      help: 'how often a new version may try to boot (default: 3)',
+    },
+    'kernel-option': {
+      type: 'string',
+      multiple: true,
+      value: 'WORD',
+      help: 'put at the end of the kernel command line; may be repeated',
+    },
+  },
+  run: runInstall,
+  print(report, { out }) {
+    out.write(`${report.disk}: deployment ${report.deployment} boots\n`);
+    const fetched = formatBytes(report.bytesDownloaded);
+    out.write(`${fetched} fetched, ${formatSeconds(report.seconds)}\n`);
+  },
+};
+
+async function runInstall(context: CommandContext): Promise<InstallReport> {
+  atMost(context.positionals, 0);
+  const { options } = context;
+  const overrides = {
+    ...overridesFrom(options),
+    ...imageOverrides(stringOption(options, 'image')),
+  };
+  const settings = await loadConfig({ ...overrides, graphRoot: '/', runRoot: '/' });
+  const disk = await chooseDisk(context);
+  const kernelOptions = options['kernel-option'];
+  try {
+    return await install({
+      ...{ disk: disk.path, isGeneric: disk.isNew, settings },
+      bootBytes: numberOption(context, 'boot-size', 512) * MIB,
+      tries: numberOption(context, 'tries', 3),
+      kernelOptions: Array.isArray(kernelOptions) ? kernelOptions : [],
+      update: (target) =>
+        withConfig({ ...settings, ...target }, context, (machine) =>
+          update(machine, { signal: context.signal }),
+        ),
+    });
+  } catch (thrown) {
+    if (disk.isNew) await rm(disk.path, { force: true });
+    throw thrown;
+  }
+}
+
+/** `--image` says in one word what --gateway, --repository and --tag say in three. */
+function imageOverrides(text: string | undefined): ConfigOverrides {
+  if (text === undefined) return {};
+  const reference = parseReference(text);
+  if (reference.kind !== 'docker') {
+    throw new SnapgateError('USAGE', '--image must be docker://HOST/REPO[:TAG]', { where: text });
+  }
+  const { registry, repository, tag } = reference;
+  const isLoopback = /^(localhost|127\.|\[::1\])/.test(registry);
+  return {
+    gateways: [`${isLoopback ? 'http' : 'https'}://${registry}`],
+    ...{ repository, tag: tag ?? 'latest' },
+  };
+}
+
+async function chooseDisk(context: CommandContext): Promise<{ path: string; isNew: boolean }> {
+  const [device, file] = ['disk', 'image-file'].map((name) => stringOption(context.options, name));
+  if ((device === undefined) === (file === undefined)) {
+    throw new SnapgateError('USAGE', 'give either --disk or --image-file');
+  }
+  if (device !== undefined) {
+    if (!(await stat(device)).isBlockDevice()) {
+      throw new SnapgateError('USAGE', 'not a disk', { where: device });
+    }
+    if (context.options.erase) return { path: device, isNew: false };
+    throw new SnapgateError('USAGE', 'all that is on the disk would be lost', {
+      where: device,
+      hint: 'Add --erase if that is meant.',
+    });
+  }
+  const path = file ?? '';
+  const handle = await open(path, 'wx').catch((cause) => {
+    throw new SnapgateError('USAGE', 'the disk image cannot be made', { where: path, cause });
+  });
+  try {
+    await handle.truncate(numberOption(context, 'size', 8192) * MIB);
+  } finally {
+    await handle.close();
+  }
+  return { path, isNew: true };
+}
+
+function numberOption({ options }: CommandContext, name: string, otherwise: number): number {
+  const text = stringOption(options, name);
+  if (text === undefined) return otherwise;
+  if (/^[1-9]\d{0,6}$/.test(text)) return Number(text);
+  throw new SnapgateError('USAGE', `--${name} takes a whole number, not ${text}`);
+}
