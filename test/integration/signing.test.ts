@@ -2,15 +2,19 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { signImage } from '../../gateway/signing/sign-image.ts';
+import { openKeyFile } from '../../gateway/signing/signer.ts';
 import { createTransport } from '../../gateway/upstream/transport.ts';
+import { isDigest } from '../../shared/digest.ts';
 import { Repository } from '../../shared/registry/repository.ts';
+import { startGatewayProcess } from '../support/gateway.ts';
 import { type Peer, peerMissing, peerPath } from '../support/peers.ts';
 import { hasRegistry, startRegistry, type TestRegistry } from '../support/registry.ts';
 import { type Ended, runProgramFile, snapgate } from '../support/run-program.ts';
-import { writeSignaturePolicy } from '../support/signature-policy.ts';
 import { moveSignatures, spoilSignatures } from '../support/spoil-signatures.ts';
 import { putTinyDelta } from '../support/tiny-delta.ts';
 import { putTinyImage, putTinyIndex } from '../support/tiny-image.ts';
+import { VERIFIERS } from '../support/verifiers.ts';
 
 const PASSWORD = 'correct horse';
 const OFFLINE3 = ['--yes', '--use-signing-config=false', '--tlog-upload=false'];
@@ -27,8 +31,10 @@ beforeAll(async () => {
   if (!hasRegistry()) return;
   registry = await startRegistry();
   transport = createTransport();
-  const made = await snapgate(['keys', 'generate', '--output', join(folder, 'ours')], { env });
-  expect(made).toMatchObject({ status: 0 });
+  for (const name of ['ours', 'other']) {
+    const made = await snapgate(['keys', 'generate', '--output', at(name)], { env });
+    expect(made).toMatchObject({ status: 0 });
+  }
 });
 
 afterAll(async () => {
@@ -56,129 +62,115 @@ async function newRepository() {
   return { store, image, name: `${registry.host}/${repository}` };
 }
 
-async function sign(reference: string, key = 'ours'): Promise<void> {
-  const args = ['sign', `docker://${reference}`, '--key', at(`${key}.key`)];
-  expect(await snapgate(args, { env })).toMatchObject({ status: 0, stderr: '' });
-}
-
-/** Every verifier there is, each as: judge a reference by a public key. */
-const VERIFIERS: readonly [string, Peer, (reference: string, key: string) => Promise<Ended>][] = [
-  [
-    'cosign 2',
-    'cosign2',
-    (reference, key) =>
-      peer('cosign2', ['verify', '--key', key, '--insecure-ignore-tlog', reference]),
-  ],
-  [
-    'cosign 3',
-    'cosign3',
-    (reference, key) =>
-      peer('cosign3', ['verify', '--key', key, '--insecure-ignore-tlog', reference]),
-  ],
-  ['skopeo 1.18', 'skopeo-trixie', (reference, key) => skopeo('skopeo-trixie', reference, key)],
-  ['skopeo 1.22', 'skopeo-sid', (reference, key) => skopeo('skopeo-sid', reference, key)],
-  ['podman 5.4', 'podman5', podman],
-];
-
-async function skopeo(name: Peer, reference: string, key: string): Promise<Ended> {
-  const home = await mkdtemp(at('skopeo-'));
-  const policy = await writeSignaturePolicy(home, registry.host, key, 'matchRepoDigestOrExact');
-  const copy = ['copy', '--src-tls-verify=false', `docker://${reference}`, `dir:${home}/image`];
-  return peer(name, [...policy.skopeo, ...copy]);
-}
-
-async function podman(reference: string, key: string): Promise<Ended> {
-  const home = await mkdtemp(at('podman-'));
-  await writeSignaturePolicy(home, registry.host, key);
-  const storage = ['--root', `${home}/root`, '--runroot', `${home}/run`, '--storage-driver', 'vfs'];
-  const pull = ['pull', '-q', '--tls-verify=false', reference];
-  return peer('podman5', [...storage, ...pull], { HOME: home });
+/** Signs an image without the cost of a process; the command line has its own tests. */
+async function sign(
+  { store, name }: Awaited<ReturnType<typeof newRepository>>,
+  tagOrDigest: string,
+  key = 'ours',
+): Promise<void> {
+  const signer = await openKeyFile(at(`${key}.key`), PASSWORD);
+  const dockerReference = isDigest(tagOrDigest) ? name : `${name}:${tagOrDigest}`;
+  await signImage(store, await store.getManifest(tagOrDigest), { signer, dockerReference });
 }
 
 /** Judges a reference that must be refused, and for its signatures at that. */
 async function expectRefusal(verdict: Promise<Ended>): Promise<void> {
   const { status, stderr } = await verdict;
-  console.log(
-    stderr
-      .split('\n')
-      .filter((l) => /rror/.test(l))
-      .join('|')
-      .slice(0, 300),
-  );
   expect(status).not.toBe(0);
   expect(stderr).toMatch(/signature/i);
 }
 
 describe('an image that we sign', () => {
   it.for(VERIFIERS)(
-    'is accepted by %s, with its index and platforms',
-    async ([, name, verify], ctx) => {
+    'is accepted by $title, with its index and platforms',
+    async ({ peer: name, verify }, ctx) => {
       const why = missing(name);
       ctx.skip(why !== undefined, why);
-      const { store, image, name: repository } = await newRepository();
+      const place = await newRepository();
+      const { store, image, name: repository } = place;
       const arm64 = await putTinyImage(store, [{ a: '2' }], { architecture: 'arm64' });
       await putTinyIndex(store, { amd64: image, arm64 }, 'multi');
-      await sign(`${repository}:multi`);
+      await sign(place, 'multi');
       for (const reference of [`${repository}:multi`, `${repository}@${arm64.stored.digest}`]) {
-        expect(await verify(reference, at('ours.pub'))).toMatchObject({ status: 0 });
+        expect(await verify(reference, at('ours.pub'), folder)).toMatchObject({ status: 0 });
       }
     },
   );
 
   it.for(VERIFIERS)(
-    'is refused by %s without, and with another key',
-    async ([, name, verify], ctx) => {
+    'is refused by $title without, and with another key',
+    async ({ peer: name, verify }, ctx) => {
       const why = missing(name);
       ctx.skip(why !== undefined, why);
-      const { name: repository } = await newRepository();
-      await expectRefusal(verify(`${repository}:v1`, at('ours.pub')));
-      await snapgate(['keys', 'generate', '--output', at(`other-${name}`)], { env });
-      await sign(`${repository}:v1`);
-      await expectRefusal(verify(`${repository}:v1`, at(`other-${name}.pub`)));
+      const place = await newRepository();
+      const { name: repository } = place;
+      await expectRefusal(verify(`${repository}:v1`, at('ours.pub'), folder));
+      await sign(place, 'v1');
+      await expectRefusal(verify(`${repository}:v1`, at('other.pub'), folder));
     },
   );
 
   it.for(VERIFIERS)(
-    'is refused by %s when its content was tampered with',
-    async ([, name, verify], ctx) => {
+    'is refused by $title when its content was tampered with',
+    async ({ peer: name, verify }, ctx) => {
       const why = missing(name);
       ctx.skip(why !== undefined, why);
-      const { store, image, name: repository } = await newRepository();
-      await sign(`${repository}:v1`);
+      const place = await newRepository();
+      const { store, image, name: repository } = place;
+      await sign(place, 'v1');
       const evil = await putTinyImage(store, [{ 'etc/issue': 'evil' }], { tag: 'v1' });
       await moveSignatures(store, image.stored.digest, evil.stored);
-      await expectRefusal(verify(`${repository}:v1`, at('ours.pub')));
-      const ours = await snapgate(['verify', `docker://${repository}:v1`, '--key', at('ours.pub')]);
-      expect(ours.status).toBe(3);
-      expect(ours.stderr).toContain('SIGNATURE_INVALID');
-      expect(ours.stderr).toContain('another digest');
+      await expectRefusal(verify(`${repository}:v1`, at('ours.pub'), folder));
     },
   );
 
   it.for(VERIFIERS)(
-    'is refused by %s when its signatures were tampered with',
-    async ([, name, verify], ctx) => {
+    'is refused by $title when its signatures were tampered with',
+    async ({ peer: name, verify }, ctx) => {
       const why = missing(name);
       ctx.skip(why !== undefined, why);
-      const { store, image, name: repository } = await newRepository();
-      await sign(`${repository}:v1`);
-      expect(await verify(`${repository}:v1`, at('ours.pub'))).toMatchObject({ status: 0 });
+      const place = await newRepository();
+      const { store, image, name: repository } = place;
+      await sign(place, 'v1');
+      expect(await verify(`${repository}:v1`, at('ours.pub'), folder)).toMatchObject({ status: 0 });
       await spoilSignatures(store, image.stored);
-      await expectRefusal(verify(`${repository}:v1`, at('ours.pub')));
-      const ours = await snapgate(['verify', `docker://${repository}:v1`, '--key', at('ours.pub')]);
-      expect(ours).toMatchObject({ status: 3, stderr: expect.stringContaining('does not fit') });
+      await expectRefusal(verify(`${repository}:v1`, at('ours.pub'), folder));
     },
   );
+});
+
+describe('an image that was tampered with', () => {
+  it('is refused by our own commands, which say why', async (ctx) => {
+    const why = missing();
+    ctx.skip(why !== undefined, why);
+    const place = await newRepository();
+    const { store, image, name } = place;
+    const reference = `docker://${name}:v1`;
+    const verify = () => snapgate(['verify', reference, '--key', at('ours.pub')]);
+    const signed = await snapgate(['sign', reference, '--key', at('ours.key')], { env });
+    expect(signed).toMatchObject({ status: 0, stderr: '' });
+    expect(await verify()).toMatchObject({ status: 0 });
+    const evil = await putTinyImage(store, [{ 'etc/issue': 'evil' }], { tag: 'v1' });
+    await moveSignatures(store, image.stored.digest, evil.stored);
+    const moved = await verify();
+    expect(moved).toMatchObject({ status: 3, stderr: expect.stringContaining('another digest') });
+    await store.putManifest(image.stored, 'v1');
+    await spoilSignatures(store, image.stored);
+    const spoilt = await verify();
+    expect(spoilt).toMatchObject({ status: 3, stderr: expect.stringContaining('does not fit') });
+    expect(spoilt.stderr).toContain('SIGNATURE_INVALID');
+  });
 });
 
 describe('a delta that we sign', () => {
   it.for(['cosign2', 'cosign3'] as const)('is accepted by %s', async (name, ctx) => {
     const why = missing(name);
     ctx.skip(why !== undefined, why);
-    const { store, image, name: repository } = await newRepository();
+    const place = await newRepository();
+    const { store, image, name: repository } = place;
     const next = await putTinyImage(store, [{ 'etc/issue': 'next' }], { tag: 'v2' });
     const delta = await putTinyDelta(store, image, next);
-    await sign(`${repository}@${delta.digest}`);
+    await sign(place, delta.digest);
     const reference = `${repository}@${delta.digest}`;
     const args = ['verify', '--key', at('ours.pub'), '--insecure-ignore-tlog', reference];
     expect(await peer(name, args)).toMatchObject({ status: 0 });
@@ -193,22 +185,24 @@ describe('keys', () => {
     expect(shown.stdout.trim()).toBe((await readFile(at('ours.pub'), 'utf8')).trim());
   });
 
-  it.for(VERIFIERS)('of cosign sign here, for %s', async ([, name, verify], ctx) => {
-    const why = missing('cosign2', 'cosign3', name);
+  it('of cosign sign here', async (ctx) => {
+    const why = missing('cosign2', 'cosign3');
     ctx.skip(why !== undefined, why);
-    const { name: repository } = await newRepository();
+    const place = await newRepository();
     for (const maker of ['cosign2', 'cosign3'] as const) {
-      const prefix = `${maker}-for-${name}`;
-      const args = ['generate-key-pair', '--output-key-prefix', prefix];
-      expect(await peer(maker, args)).toMatchObject({ status: 0 });
-      const shown = await snapgate(['keys', 'show', at(`${prefix}.key`), '--json'], { env });
-      const pem = (await readFile(at(`${prefix}.pub`), 'utf8')).trim();
+      const made = await peer(maker, ['generate-key-pair', '--output-key-prefix', maker]);
+      expect(made).toMatchObject({ status: 0 });
+      const shown = await snapgate(['keys', 'show', at(`${maker}.key`), '--json'], { env });
+      const pem = (await readFile(at(`${maker}.pub`), 'utf8')).trim();
       expect(JSON.parse(shown.stdout).publicKey.trim()).toBe(pem);
-      await sign(`${repository}:v1`, prefix);
+      await sign(place, 'v1', maker);
     }
-    for (const maker of ['cosign2', 'cosign3']) {
-      const key = at(`${maker}-for-${name}.pub`);
-      expect(await verify(`${repository}:v1`, key)).toMatchObject({ status: 0 });
+    for (const { title, peer: name, verify } of VERIFIERS) {
+      if (missing(name) !== undefined) continue;
+      for (const maker of ['cosign2', 'cosign3']) {
+        const { status } = await verify(`${place.name}:v1`, at(`${maker}.pub`), folder);
+        expect(`${title}: ${status}`).toBe(`${title}: 0`);
+      }
     }
   });
 });
@@ -224,7 +218,8 @@ describe('signatures by cosign', () => {
   it.for(COSIGN_FORMS)('%s, %s, are accepted here', async ([name, form, options], ctx) => {
     const why = missing(name);
     ctx.skip(why !== undefined, why);
-    const { name: repository, image } = await newRepository();
+    const place = await newRepository();
+    const { image, name: repository } = place;
     const reference = `${repository}@${image.stored.digest}`;
     const args = ['sign', ...options, '--key', at('ours.key'), reference];
     expect(await peer(name, args)).toMatchObject({ status: 0 });
@@ -237,19 +232,19 @@ describe('signatures by cosign', () => {
   it('and ours live side by side', async (ctx) => {
     const why = missing('cosign2', 'cosign3');
     ctx.skip(why !== undefined, why);
-    const { name: repository, image } = await newRepository();
+    const place = await newRepository();
+    const { image, name: repository } = place;
     const reference = `${repository}@${image.stored.digest}`;
-    await snapgate(['keys', 'generate', '--output', at('beside')], { env });
     for (const [name, , options] of COSIGN_FORMS) {
       await peer(name, ['sign', ...options, '--key', at('ours.key'), reference]);
     }
-    await sign(`${repository}:v1`, 'beside');
+    await sign(place, 'v1', 'other');
     await peer('cosign2', ['sign', ...COSIGN_FORMS[0][2], '--key', at('ours.key'), reference]);
-    for (const key of ['ours', 'beside']) {
-      for (const [, name, verify] of VERIFIERS) {
+    for (const key of ['ours', 'other']) {
+      for (const { peer: name, verify } of VERIFIERS) {
         if (missing(name) !== undefined) continue;
         if (!name.startsWith('cosign') && key === 'ours') continue;
-        const judged = await verify(`${repository}:v1`, at(`${key}.pub`));
+        const judged = await verify(`${repository}:v1`, at(`${key}.pub`), folder);
         expect(`${name} ${key} ${judged.status} ${judged.stderr}`).toContain(`${name} ${key} 0`);
       }
     }
@@ -259,12 +254,12 @@ describe('signatures by cosign', () => {
         version: 1,
         keys: {
           ours: { pem: await readFile(at('ours.pub'), 'utf8') },
-          beside: { pem: await readFile(at('beside.pub'), 'utf8') },
+          other: { pem: await readFile(at('other.pub'), 'utf8') },
         },
         rules: [
           {
             repository: `${registry.host}/os/*`,
-            images: { signers: ['ours', 'beside'], threshold: 2 },
+            images: { signers: ['ours', 'other'], threshold: 2 },
           },
         ],
       }),
@@ -272,7 +267,34 @@ describe('signatures by cosign', () => {
     const args = ['verify', `docker://${repository}:v1`, '--policy', at('both.json')];
     expect(await snapgate(args)).toMatchObject({
       status: 0,
-      stdout: expect.stringContaining('accepted: signed by ours, beside'),
+      stdout: expect.stringContaining('accepted: signed by ours, other'),
     });
+  });
+});
+
+describe('a gateway with a key', () => {
+  it('signs what a client asks the way to, as cosign sees through it', async (ctx) => {
+    const why = missing('cosign3');
+    ctx.skip(why !== undefined, why);
+    const { store, image } = await newRepository();
+    const repository = store.name.slice(registry.host.length + 1);
+    await writeFile(at('password'), PASSWORD);
+    const rule = { repository: 'os/*', key: at('ours.key'), passwordFile: at('password') };
+    const gateway = await startGatewayProcess(registry.url, { signing: [rule] });
+    try {
+      const body = JSON.stringify({ target: 'v1', have: [] });
+      const headers = { 'content-type': 'application/json' };
+      const url = `${gateway.url}/v2/${repository}/_snapgate/plan`;
+      const answer = await fetch(url, { method: 'POST', headers, body });
+      expect(await answer.json()).toMatchObject({ target: { manifest: image.stored.digest } });
+      const reference = `${gateway.host}/${repository}:v1`;
+      const args = ['verify', '--key', at('ours.pub'), '--insecure-ignore-tlog', reference];
+      expect(await peer('cosign3', args)).toMatchObject({ status: 0 });
+      expect(gateway.log).toContainEqual(
+        expect.objectContaining({ message: 'signed', kind: 'image', repository }),
+      );
+    } finally {
+      await gateway.stop();
+    }
   });
 });
