@@ -18,7 +18,7 @@ export async function showRefusals(cast: Cast): Promise<Json> {
   const wrongKey = await refused(cast, 'v3, signed with a key that the policy does not name');
   if ((await machine.bootsNext()) !== before)
     throw new Error('a refused image changed the machine');
-  await publish(cast, v3);
+  await publish(cast, v3, cast.publisher);
   const { gateway, v2 } = cast;
   const target = await digestOf(gateway, REPOSITORY, TAG);
   await corrupt(cast, await requestDelta(stage, gateway, REPOSITORY, v2.digest, target));

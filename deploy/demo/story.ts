@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { formatSeconds } from '../../shared/cli/format.ts';
 import { startRegistry } from '../../test/support/registry.ts';
 import { readDelta, requestDelta } from './ask-gateway.ts';
-import { makeKey, sign, startGateway } from './gateway.ts';
+import { type KeyPair, makeKey, sign, startGateway } from './gateway.ts';
 import { Host } from './host.ts';
 import { changedPackages, type DemoImage, readDemoImage } from './images.ts';
 import { type Line, layLine } from './line.ts';
@@ -129,11 +129,11 @@ async function openStage(
   return { stage, teller, v1, v2, registryData, gateway, line, publisher, machine, host };
 }
 
-/** Pushes an image through the gateway under the channel's tag, and signs it unless told not to. */
+/** Pushes an image through the gateway under the channel's tag, and signs it with a key, if any. */
 export async function publish(
-  { stage, gateway, publisher }: Cast,
+  { stage, gateway }: Cast,
   source: string,
-  key: Cast['publisher'] | undefined = publisher,
+  key: KeyPair | undefined,
 ): Promise<void> {
   const target = `docker://${gateway}/${REPOSITORY}:${TAG}`;
   await stage.run(['skopeo', 'copy', '--quiet', '--dest-tls-verify=false', source, target]);
@@ -141,11 +141,11 @@ export async function publish(
 }
 
 async function installFirst(cast: Cast): Promise<Cost> {
-  const { teller, v1, machine, line, host } = cast;
+  const { teller, publisher, v1, machine, line, host } = cast;
   teller.step('v1 is published, and the bare machine takes it whole');
   teller.command(`skopeo copy oci:v1 docker://${cast.gateway}/${REPOSITORY}:${TAG}`);
   teller.command(`snapgate sign --key publisher.key docker://${cast.gateway}/${REPOSITORY}:${TAG}`);
-  await publish(cast, `oci:${v1.layout}:v1`);
+  await publish(cast, `oci:${v1.layout}:v1`, publisher);
   teller.command('snaphost update');
   const cost = await costOf(machine, line, () => host.must('update'));
   teller.good(`v1 is what boots next: ${await machine.bootsNext()}`);
@@ -157,9 +157,9 @@ async function installFirst(cast: Cast): Promise<Cost> {
 type Making = { readonly seconds: number; readonly layerBytes: number };
 
 async function makeDelta(cast: Cast): Promise<Making> {
-  const { stage, teller, gateway, v1, v2 } = cast;
+  const { stage, teller, gateway, publisher, v1, v2 } = cast;
   teller.step('v2 is published, and the gateway makes a delta from v1');
-  await publish(cast, `oci:${v2.layout}:v2`);
+  await publish(cast, `oci:${v2.layout}:v2`, publisher);
   teller.say('The first machine that asks has it made; all others get the same one. Asking now.');
   const started = performance.now();
   const artifact = await requestDelta(stage, gateway, REPOSITORY, v1.digest, v2.digest);

@@ -102,8 +102,8 @@ async function* readContent(
   const padding = (BLOCK - (size % BLOCK)) % BLOCK;
   if (padding === 0) return;
   const bytes = await cursor.read(padding);
-  if (bytes.length < padding) throw truncated(cursor);
-  yield { kind: 'padding', bytes };
+  // umoci ends a layer with the content of its last file; Go's reader and so Podman accept that.
+  if (bytes.length > 0) yield { kind: 'padding', bytes };
 }
 
 function truncated(cursor: PieceCursor): SnapgateError {
