@@ -66,8 +66,12 @@ export type CreatedDelta = {
 const BASE_BYTES = 416 * 1024 * 1024;
 const MIN_WORKER_BYTES = 48 * 1024 * 1024;
 const LEVEL = 19;
-/** Base-2 logarithm of the window, by format; the own one has a window for each of its streams. */
-const WINDOW_LOG = { 'tar-diff': 25, snapgate: 23 } as const;
+/**
+ * Base-2 logarithm of the largest window, by format; the own one has a window for each of its
+ * streams. Small layers get smaller ones.
+ */
+const MAX_WINDOW_LOG = { 'tar-diff': 25, snapgate: 23 } as const;
+const MIN_WINDOW_LOG = 17;
 const DEFAULT_ENCODER_BYTES = 128 * 1024 * 1024;
 const STREAM_COUNT = { 'tar-diff': 1, snapgate: STREAMS.length } as const;
 const MEDIA_TYPE = { 'tar-diff': TAR_DIFF, snapgate: LAYER_DELTA } as const;
@@ -84,6 +88,7 @@ export async function createDelta(options: CreateDeltaOptions): Promise<CreatedD
   if (!layers.some((layer) => layer.kind === 'full')) {
     throw refused('no layer of the target has to travel');
   }
+  options.signal?.throwIfAborted();
   await mkdir(options.temporaryFolder, { recursive: true });
   const folder = await mkdtemp(join(options.temporaryFolder, 'snapgate-delta-'));
   const work = new DeltaWork(options, layers, folder);
@@ -101,6 +106,14 @@ function refused(why: string): SnapgateError {
   });
 }
 
+/** The base-2 logarithm of the window that holds so many bytes, within what a format uses. */
+function windowLogFor(bytes: number, format: DeltaFormat): number {
+  return Math.min(
+    MAX_WINDOW_LOG[format],
+    Math.max(MIN_WINDOW_LOG, Math.ceil(Math.log2(bytes + 1))),
+  );
+}
+
 class DeltaWork {
   readonly #options: CreateDeltaOptions;
   readonly #layers: PlanLayer[];
@@ -115,6 +128,7 @@ class DeltaWork {
   readonly #onAbort = () => void this.#pool.close(this.#signal.reason);
   readonly #format: DeltaFormat;
   #installedBytes = 0;
+  #windowBytes = 0;
 
   constructor(options: CreateDeltaOptions, layers: PlanLayer[], folder: string) {
     this.#options = options;
@@ -127,7 +141,6 @@ class DeltaWork {
     const count = Math.max(1, Math.min(wanted, Math.floor(room / MIN_WORKER_BYTES)));
     this.#workerBytes = Math.max(MIN_WORKER_BYTES, Math.floor(room / count));
     this.#progress = new Progress(options.source, layers, options.onProgress);
-    this.#signal.throwIfAborted();
     this.#pool = new WorkerPool(count);
     this.#signal.addEventListener('abort', this.#onAbort);
     this.#spooling = {
@@ -176,10 +189,11 @@ class DeltaWork {
     const layer = await spoolTargetLayer(target, index, this.#spooling);
     try {
       this.#installedBytes += layer.installedBytes;
+      const packing = { level: LEVEL, windowLog: windowLogFor(layer.spool.size, this.#format) };
       const made = await makeLayerDelta(layer, {
         ...{ store, chooser, pool: this.#pool, workerBytes: this.#workerBytes },
         ...{ folder: this.#folder, name: `delta-${index}`, diffId, maxBytes: original.size },
-        ...{ packing: { level: LEVEL, windowLog: WINDOW_LOG[this.#format] }, signal: this.#signal },
+        ...{ packing, signal: this.#signal },
         ...{ format: this.#format, tarLimits: this.#spooling.limits.tar },
         encoderBytes: this.#options.encoderBytes ?? DEFAULT_ENCODER_BYTES,
         onSpooled: (bytes) => this.#spooling.budget.take(bytes),
@@ -189,6 +203,7 @@ class DeltaWork {
       const to = original.digest;
       if (made === undefined) return { blob: original, to, tarBytes };
       this.#deltas.set(made.digest, made.path);
+      this.#windowBytes = Math.max(this.#windowBytes, 2 ** packing.windowLog);
       this.#layers[index] = { diffId, kind: 'delta', bytes: made.size };
       const blob = { mediaType: MEDIA_TYPE[this.#format], digest: made.digest, size: made.size };
       return { blob, to, tarBytes };
@@ -205,7 +220,7 @@ class DeltaWork {
       ...(isDelta ? { format: this.#format } : {}),
       temporaryBytes: 0,
       installedBytes: this.#installedBytes,
-      windowBytes: isDelta ? 2 ** WINDOW_LOG[this.#format] * STREAM_COUNT[this.#format] : 0,
+      windowBytes: this.#windowBytes * STREAM_COUNT[this.#format],
     };
   }
 

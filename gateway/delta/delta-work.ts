@@ -15,8 +15,8 @@ export type WorkRequest =
       readonly candidates: readonly Stretch[];
       readonly newFile: string;
       readonly fresh: Stretch;
-      /** The new content is packed: only its ends are compared. */
-      readonly isPacked: boolean;
+      /** Only the ends are compared: what is packed differs from the first change on. */
+      readonly endsOnly: boolean;
       /** Most memory for buffers and index, in bytes. */
       readonly memoryBytes: number;
     };

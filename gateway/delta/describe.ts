@@ -7,7 +7,7 @@ import type { ReadRange } from './spool-file.ts';
 export type ContentFacts = {
   /** sha256 in hex digits. */
   readonly sha256: string;
-  /** Samples for the resemblance to other files; empty for small and for packed ones. */
+  /** Samples for the resemblance to other files; empty for small ones. */
   readonly sketch: Uint32Array;
   /** Compressed or encrypted as a whole. */
   readonly isPacked: boolean;
@@ -29,9 +29,8 @@ export function describeContent(read: ReadRange, offset: number, size: number): 
     read(bytes, offset + done);
     if (done === 0) packed = isPacked(bytes.subarray(0, START));
     hash.update(bytes);
-    if (!packed) sketcher.update(bytes);
+    sketcher.update(bytes);
     done += bytes.length;
   }
-  const sketch = packed ? new Uint32Array() : sketcher.finish(size);
-  return { sha256: hash.digest('hex'), sketch, isPacked: packed };
+  return { sha256: hash.digest('hex'), sketch: sketcher.finish(size), isPacked: packed };
 }

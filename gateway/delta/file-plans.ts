@@ -1,3 +1,4 @@
+import { resemblance } from './sketch.ts';
 import type { Source, SourceChooser } from './source-choice.ts';
 import type { SourceStore } from './source-store.ts';
 import type { TargetFile, TargetLayer } from './target-layer.ts';
@@ -59,10 +60,15 @@ export async function planFile(
     candidates: similar.map(({ content: { offset, size } }) => ({ offset, size })),
     newFile: layer.spool.path,
     fresh: { offset: file.offset, size: file.size },
-    isPacked: file.facts.isPacked,
+    endsOnly: file.facts.isPacked && !similar.some((source) => resembles(file, source)),
     memoryBytes: workerBytes,
   });
   const source = similar[found?.candidate ?? -1];
   if (found === undefined || source === undefined) return { kind: 'new' };
   return { kind: 'similar', source, matches: found.matches };
+}
+
+/** Packed content resembles another only where both were packed in pieces, or not at all. */
+function resembles({ facts }: TargetFile, { content }: Source): boolean {
+  return resemblance(facts.sketch, content.facts.sketch) > 0;
 }

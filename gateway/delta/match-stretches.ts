@@ -21,13 +21,13 @@ export type Side = { readonly read: ReadRange; readonly stretch: Stretch };
 export function matchStretches(
   fresh: Side,
   candidates: readonly Side[],
-  options: { readonly isPacked: boolean; readonly memoryBytes: number },
+  options: { readonly endsOnly: boolean; readonly memoryBytes: number },
 ): FoundMatches | undefined {
   const { size } = fresh.stretch;
   let best: FoundMatches | undefined;
   for (const [candidate, old] of candidates.entries()) {
     const collected = new Collector();
-    if (options.isPacked) compareEnds(old, fresh, collected);
+    if (options.endsOnly) compareEnds(old, fresh, collected);
     else matchWindows(old, fresh, options.memoryBytes, collected);
     const cost = size - collected.agreeing + MATCH_COST * collected.matches.length;
     if (cost < (best?.cost ?? size)) {

@@ -43,7 +43,7 @@ export class MergedTree<Content> {
       throw invalid(entry.path, 'the root of a layer is no folder');
     }
     const isTop = parts.length === 0;
-    if (isTop && name.startsWith(AUFS) && name !== OPAQUE) return;
+    if ((parts[0] ?? name).startsWith(AUFS) && !(isTop && name === OPAQUE)) return;
     const folder = this.#folder(parts, entry.path);
     if (name === OPAQUE) this.#hideBelow(folder);
     else if (name.startsWith(WHITEOUT)) whiteOut(folder, name, entry.path);

@@ -143,7 +143,7 @@ export class OwnPlans {
     const { pool, workerBytes } = this.#options;
     const found: FoundMatches | undefined = await pool.run({
       ...{ kind: 'match', oldFile: base.spooled.file, candidates: [base.spooled] },
-      ...{ newFile: fresh.file, fresh, isPacked: false, memoryBytes: workerBytes },
+      ...{ newFile: fresh.file, fresh, endsOnly: false, memoryBytes: workerBytes },
     });
     return found === undefined ? undefined : { base, matches: found.matches };
   }
