@@ -37,12 +37,20 @@ export async function requestDelta(
   }
 }
 
+/** A blob of a delta, as its manifest describes it. */
+type DeltaLayer = {
+  readonly mediaType: string;
+  readonly digest: string;
+  readonly size: number;
+  readonly annotations?: Readonly<Record<string, string>>;
+};
+
 /** The manifest of a delta. */
 export async function readDelta(
   gateway: string,
   repository: string,
   digest: string,
-): Promise<{ layers: { digest: string; size: number; annotations?: Record<string, string> }[] }> {
+): Promise<{ layers: DeltaLayer[] }> {
   const url = `http://${gateway}/v2/${repository}/manifests/${digest}`;
   const answer = await fetch(url, { headers: { accept: MANIFEST } });
   return (await answer.json()) as Awaited<ReturnType<typeof readDelta>>;

@@ -1,4 +1,4 @@
-import { mkdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Outcome, RunOptions, Stage } from './stage.ts';
 
@@ -12,12 +12,12 @@ export class Machine {
   readonly #stage: Stage;
   readonly #device: string;
 
-  private constructor(stage: Stage, name: string, device: string) {
+  private constructor(stage: Stage, name: string, device: string, runRoot: string) {
     this.#stage = stage;
     this.#device = device;
     this.root = stage.path(name);
     this.graphRoot = join(this.root, 'var/lib/containers/storage');
-    this.runRoot = stage.path(`${name}-run`);
+    this.runRoot = runRoot;
   }
 
   /** Makes the disk (sparse, `bytes` long) and mounts it. Needs root. */
@@ -28,11 +28,14 @@ export class Machine {
     await stage.run(['mkfs.btrfs', '--quiet', '--label', name, disk]);
     const device = (await stage.run(['losetup', '--find', '--show', disk])).out.trim();
     stage.laterRun('losetup', '--detach', device);
-    const machine = new Machine(stage, name, device);
+    // Podman takes no run root of more than 50 characters.
+    const runRoot = await mkdtemp('/run/snapgate-');
+    stage.later(`rm -r ${runRoot}`, () => rm(runRoot, { recursive: true }), 'place');
+    const machine = new Machine(stage, name, device, runRoot);
     await mkdir(machine.root);
     await stage.run(['mount', device, machine.root]);
     stage.laterRun('umount', '-R', machine.root);
-    for (const dir of [machine.graphRoot, machine.runRoot]) await mkdir(dir, { recursive: true });
+    await mkdir(machine.graphRoot, { recursive: true });
     return machine;
   }
 

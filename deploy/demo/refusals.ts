@@ -1,4 +1,4 @@
-import { open, readdir, writeFile } from 'node:fs/promises';
+import { open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { digestOf, readDelta, requestDelta } from './ask-gateway.ts';
 import { makeKey } from './gateway.ts';
@@ -37,7 +37,7 @@ async function thirdVersion({ stage, v2, machine }: Cast): Promise<string> {
   const name = names.find((one) => /^libcrypto\.so\.\d+$/.test(one));
   if (name === undefined) return addLayer(stage, v2, 'v3', { '/etc/image-release': release });
   await stage.run(['cp', join(folder, name), library]);
-  await flipByte(library, 4096);
+  await flipBits(library, 4096);
   return addLayer(stage, v2, 'v3', {
     '/etc/image-release': release,
     [`/usr/lib/x86_64-linux-gnu/${name}`]: library,
@@ -67,16 +67,25 @@ async function corruptedDelta({ teller, host, machine }: Cast): Promise<Json> {
   return { reason: text, method: value.method };
 }
 
-/** Flips a bit in the largest blob of a delta, on the disk of the registry. */
+/** Flips a bit in the largest layer delta of a delta, on the disk of the registry. */
 async function corrupt({ gateway, registryData }: Cast, artifact: string): Promise<void> {
   const { layers } = await readDelta(gateway, REPOSITORY, artifact);
   const [largest] = layers
+    // A layer that no delta makes smaller is there as the image has it.
     .filter((one) => one.annotations?.['io.github.containers.delta.content'] === 'image-layer')
+    .filter((one) => !one.mediaType.startsWith('application/vnd.oci.image.layer'))
     .sort((a, b) => b.size - a.size);
   if (largest === undefined) throw new Error('the delta has no layer that could be corrupted');
   const hex = largest.digest.replace('sha256:', '');
   const blobs = join(registryData, 'docker/registry/v2/blobs/sha256');
   await flipByte(join(blobs, hex.slice(0, 2), hex, 'data'), Math.floor(largest.size / 2));
+}
+
+/** Flips the lowest bit of every byte that stands at a multiple of `step`. */
+async function flipBits(path: string, step: number): Promise<void> {
+  const bytes = await readFile(path);
+  for (let at = 0; at < bytes.length; at += step) bytes[at] = (bytes[at] ?? 0) ^ 1;
+  await writeFile(path, bytes);
 }
 
 async function flipByte(path: string, position: number): Promise<void> {

@@ -4,14 +4,20 @@ import type { Deployment } from '../deploy/deployment.ts';
 import { prepareDeployment } from '../deploy/prepare-deployment.ts';
 import type { HeldImage, LayerSource } from '../storage/storage.ts';
 import { type BuildResult, buildLayers } from './build.ts';
-import { type Choice, type ChooseContext, chooseWay, findOffers } from './choose-way.ts';
+import {
+  type Choice,
+  type ChooseContext,
+  chooseWay,
+  fallbackReasonOf,
+  findOffers,
+} from './choose-way.ts';
 import { importImage } from './import-image.ts';
 import { channelName, imageName, type Machine, type UpdateSource } from './machine.ts';
 import type { Attempt, UpdateReport } from './report.ts';
 import { checkRoom, needsOf } from './room.ts';
 import { sortSources } from './sources.ts';
 import { readTarget, resolveTarget, type Target } from './target.ts';
-import { importWay, type Way } from './ways.ts';
+import { fullWay, importWay, type Way } from './ways.ts';
 
 /** What is asked of an update. */
 export type UpdateOptions = {
@@ -134,10 +140,9 @@ async function obtain(run: Run, source: UpdateSource, target: Target): Promise<O
   const choice: Choice = support.supported
     ? await choose(run, source, target, held)
     : { way: importWay(target), fallbackReason: support.reason };
-  const { way } = choice;
-  await makeRoom(run, way.fetch, way);
-  await download(run, source, way.fetch);
-  let { fallbackReason } = choice;
+  const fetched = await fetchWay(run, source, target, choice);
+  const { way } = fetched;
+  let { fallbackReason } = fetched;
   const method = way.bytes === 0 ? 'none' : way.method;
   if (options.downloadOnly) return { method, fallbackReason };
   if (!support.supported) {
@@ -150,6 +155,33 @@ async function obtain(run: Run, source: UpdateSource, target: Target): Promise<O
   fallbackReason = [fallbackReason, built.fallbackReason].filter(Boolean).join('; ') || undefined;
   const isWhole = built.fallbackReason !== undefined;
   return { method: isWhole ? 'full' : method, fallbackReason, image };
+}
+
+/**
+ * Downloads what the chosen way needs. A delta with a blob that is bad or gone is given up for the
+ * whole image. Answers with the way that was gone.
+ */
+async function fetchWay(
+  run: Run,
+  source: UpdateSource,
+  target: Target,
+  choice: Choice,
+): Promise<Choice> {
+  const fetch = async (way: Way) => {
+    await makeRoom(run, way.fetch, way);
+    await download(run, source, way.fetch);
+  };
+  try {
+    await fetch(choice.way);
+    return choice;
+  } catch (thrown) {
+    const reason = choice.way.method === 'delta' ? fallbackReasonOf(thrown) : undefined;
+    if (reason === undefined) throw thrown;
+    run.machine.events.notice(`the delta is given up: ${reason}`);
+    const way = await fullWay(target, run.machine.storage);
+    await fetch(way);
+    return { way, fallbackReason: reason };
+  }
 }
 
 async function choose(
