@@ -8,6 +8,9 @@ export type RecipeCost = {
   readonly secondsPerMegabyte: number;
 };
 
+/** Packed bytes that content with a certain start must have, and where in the stream. */
+export type PackedStart = { readonly offset: number; readonly bytes: Uint8Array };
+
 /** Packs content by a recipe. The same input gives the same bytes on every machine. */
 export type Encoder = {
   /** What recipes call it. */
@@ -19,4 +22,9 @@ export type Encoder = {
    * for settings that it does not know, and what reading `content` throws.
    */
   pack(recipe: Recipe, content: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>;
+  /**
+   * A cheap test for encoders that give nothing before they have much: what content that begins
+   * with `start` (a mebibyte) must be packed to.
+   */
+  probe?(recipe: Recipe, start: Uint8Array): Promise<PackedStart>;
 };

@@ -1,15 +1,18 @@
 import { SnapgateError } from '../errors.ts';
 import type { Encoder, RecipeCost } from './encoder.ts';
 import { gnuGzipEncoder, zlibEncoder } from './gzip/encoder.ts';
+import { lz4LegacyEncoder } from './lz4/legacy.ts';
 import type { Recipe } from './recipe.ts';
 import { xzEncoder } from './xz/encoder.ts';
+import { builtInZstd, zstdEncoder } from './zstd/encoder.ts';
 
 /** The encoders that a process has, by name. */
 export type Encoders = ReadonlyMap<string, Encoder>;
 
-/** The encoders that come with Snapgate, and `others` that this machine has. */
+/** The encoders that come with Snapgate, and `others` that this machine has; those win. */
 export function createEncoders(others: readonly Encoder[] = []): Encoders {
-  const all = [gnuGzipEncoder, zlibEncoder, xzEncoder, ...others];
+  const zstd = zstdEncoder(builtInZstd);
+  const all = [gnuGzipEncoder, zlibEncoder, xzEncoder, lz4LegacyEncoder, zstd, ...others];
   return new Map(all.map((encoder) => [encoder.name, encoder]));
 }
 

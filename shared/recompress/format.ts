@@ -12,8 +12,11 @@ export type Format = {
   measure(source: ByteSource, offset: number, limits: UnpackLimits): Promise<number | undefined>;
   /** The content of a stream. Throws what the decoder throws when it is damaged. */
   unpack(packed: Iterable<Uint8Array>, limits: UnpackLimits): AsyncIterable<Uint8Array>;
-  /** Recipes that may have made a stream, the likeliest first; the stream itself says most. */
-  propose(source: ByteSource, part: PackedPart): readonly Recipe[];
+  /**
+   * Recipes of the encoders named that may have made a stream, the likeliest first; the stream
+   * itself says most.
+   */
+  propose(source: ByteSource, part: PackedPart, encoders: readonly string[]): readonly Recipe[];
 };
 
 /** Passes content on and throws LIMIT_EXCEEDED where it becomes too much for what it came from. */

@@ -1,5 +1,6 @@
 import { bounded, type Format } from './format.ts';
 import { gzipFormat } from './gzip/format.ts';
+import { lz4LegacyFormat } from './lz4/legacy.ts';
 import {
   type ByteSource,
   DEFAULT_UNPACK_LIMITS,
@@ -9,10 +10,11 @@ import {
   type UnpackLimits,
 } from './part.ts';
 import { xzFormat } from './xz/format.ts';
+import { zstdFormat } from './zstd/format.ts';
 
 /** All kinds of compressed stream that can be taken apart, by name. */
 export const FORMATS: ReadonlyMap<PackedFormat, Format> = new Map(
-  [gzipFormat, xzFormat].map((format) => [format.name, format]),
+  [gzipFormat, xzFormat, lz4LegacyFormat, zstdFormat].map((format) => [format.name, format]),
 );
 
 export function formatOf(part: Pick<PackedPart, 'format'>): Format {

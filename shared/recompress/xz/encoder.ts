@@ -1,5 +1,5 @@
 import { SnapgateError } from '../../errors.ts';
-import type { Encoder } from '../encoder.ts';
+import type { Encoder, PackedStart } from '../encoder.ts';
 import { type Recipe, readSettings } from '../recipe.ts';
 import {
   CHECK_SIZES,
@@ -14,7 +14,9 @@ import { FILTER_DELTA, FILTER_LZMA2, type Liblzma, loadLiblzma, packXzBlock } fr
 const MIB = 1024 ** 2;
 /** Largest block; it stands in liblzma's memory whole, packed and unpacked. */
 const MAX_BLOCK = 64 * MIB;
-const MAX_DICTIONARY = 8 * MIB;
+export const MAX_DICTIONARY = 8 * MIB;
+/** How much content tells whether the settings are right. */
+const PROBE = 256 * 1024;
 
 function xzSettings(recipe: Recipe) {
   const settings = readSettings(recipe, {
@@ -143,5 +145,20 @@ export const xzEncoder: Encoder = {
       yield bytes;
     }
     yield streamEnd(settings.check, records);
+  },
+
+  async probe(recipe, start): Promise<PackedStart> {
+    const settings = xzSettings(recipe);
+    const lzma = await loadLiblzma();
+    const size = settings.blockSize === 0 ? PROBE : Math.min(PROBE, settings.blockSize >> 1);
+    const { bytes } = packBlock(lzma, start.subarray(0, size), settings);
+    // The sizes of the first chunk may differ, and its end; its data do not.
+    const chunk = settings.headerSize + 6;
+    const packed = bytes[settings.headerSize + 3] as number;
+    const certain = (bytes[settings.headerSize] as number) < 0x80 ? 0 : packed << 7;
+    return {
+      offset: STREAM_HEADER_SIZE + chunk,
+      bytes: bytes.subarray(chunk, chunk + certain),
+    };
   },
 };

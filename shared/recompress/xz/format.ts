@@ -1,6 +1,7 @@
 import type { Format } from '../format.ts';
 import type { Recipe } from '../recipe.ts';
 import { readXzStream, type XzBlock, type XzStream } from './container.ts';
+import { MAX_DICTIONARY } from './encoder.ts';
 import { FILTER_DELTA, FILTER_LZMA2, loadLiblzma, unpackXz } from './liblzma.ts';
 
 /** What a decoder takes beyond the dictionary. */
@@ -97,7 +98,7 @@ export const xzFormat: Format = {
   propose(source, part) {
     const stream = readXzStream(source, part.offset);
     const settings = stream === undefined ? undefined : commonSettings(stream);
-    if (settings === undefined) return [];
+    if (settings === undefined || (settings.dictionary ?? 0) > MAX_DICTIONARY) return [];
     return likelyPresets(settings.dictionary ?? 0).map(([preset, extreme]) => ({
       encoder: 'xz',
       settings: { ...settings, preset, extreme },

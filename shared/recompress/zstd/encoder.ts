@@ -1,0 +1,156 @@
+import { Readable } from 'node:stream';
+import { promisify } from 'node:util';
+import { constants, createZstdCompress, zstdCompress } from 'node:zlib';
+import { SnapgateError } from '../../errors.ts';
+import type { Encoder, PackedStart } from '../encoder.ts';
+import { type Recipe, readSettings } from '../recipe.ts';
+import { readZstdHeader } from './frame.ts';
+
+const MIB = 1024 ** 2;
+const MAX_HEADER = 18;
+
+/** What one zstd of one version is asked for. */
+export type ZstdSettings = {
+  readonly level: number;
+  /**
+   * 0 for one thread that does all; 1 for the multi-threaded mode, which cuts the content into jobs
+   * and whose output does not depend on the number of threads.
+   */
+  readonly workers: number;
+  readonly checksum: boolean;
+  /** The content's size where it was known beforehand. */
+  readonly contentSize: number | undefined;
+};
+
+/** Packs content as one zstd frame; whatever its header says is replaced by the recipe's. */
+export type ZstdCompressor = {
+  /** As in `1.5.7`; versions write different bytes. */
+  readonly version: string;
+  /** Whether the multi-threaded mode needs the whole content in memory. */
+  readonly collects: boolean;
+  pack(content: AsyncIterable<Uint8Array>, settings: ZstdSettings): AsyncIterable<Uint8Array>;
+};
+
+/** Memory in MiB and seconds per megabyte from a level on; measured with version 1.5.7. */
+const COSTS = [
+  { level: 22, memory: 740, seconds: 0.6 },
+  { level: 21, memory: 400, seconds: 0.6 },
+  { level: 20, memory: 250, seconds: 0.6 },
+  { level: 16, memory: 160, seconds: 0.5 },
+  { level: 13, memory: 110, seconds: 0.2 },
+  { level: 1, memory: 80, seconds: 0.05 },
+] as const;
+
+function zstdSettings(recipe: Recipe): ZstdSettings {
+  const { level, workers } = readSettings(recipe, { level: [1, 22], workers: [0, 1] });
+  const header = readZstdHeader(recipe.frame);
+  if (header === undefined || header.header.length !== recipe.frame.length) {
+    throw new SnapgateError('DELTA_INVALID', 'a recipe has no frame header for zstd');
+  }
+  const { checksum, contentSize } = header;
+  return { level, workers, checksum, contentSize };
+}
+
+/** Replaces the header of a frame. */
+async function* withHeader(
+  frame: AsyncIterable<Uint8Array>,
+  header: Uint8Array,
+): AsyncGenerator<Uint8Array> {
+  let start: Uint8Array | undefined = new Uint8Array(0);
+  yield header;
+  for await (const bytes of frame) {
+    if (start === undefined) {
+      yield bytes;
+      continue;
+    }
+    start = Buffer.concat([start, bytes]);
+    if (start.length < MAX_HEADER) continue;
+    yield start.subarray(readZstdHeader(start)?.header.length ?? 0);
+    start = undefined;
+  }
+  // Shorter than the longest header, and yet whole.
+  if (start !== undefined) yield start.subarray(readZstdHeader(start)?.header.length ?? 0);
+}
+
+/** The blocks of a frame but the last two, which a longer content would have changed. */
+function certainBlocks(frame: Buffer, headerSize: number): Uint8Array {
+  const ends = [headerSize, headerSize];
+  for (let at = headerSize; at + 3 <= frame.length; ) {
+    const field = frame.readUIntLE(at, 3);
+    at += 3 + (((field >> 1) & 3) === 1 ? 1 : field >> 3);
+    ends.push(at);
+    if ((field & 1) === 1) break;
+  }
+  return frame.subarray(headerSize, Math.max(headerSize, ends.at(-3) ?? 0));
+}
+
+/** The encoder that a compressor makes: `zstd-` and its version. */
+export function zstdEncoder(compressor: ZstdCompressor): Encoder {
+  return {
+    name: `zstd-${compressor.version}`,
+
+    cost(recipe, contentBytes) {
+      const { level, workers } = zstdSettings(recipe);
+      const cost = COSTS.find((entry) => level >= entry.level) ?? COSTS[0];
+      const collected = compressor.collects && workers > 0 ? 2 * contentBytes : 0;
+      return { memoryBytes: cost.memory * MIB + collected, secondsPerMegabyte: cost.seconds };
+    },
+
+    async *pack(recipe, content) {
+      const settings = zstdSettings(recipe);
+      yield* withHeader(compressor.pack(content, settings), recipe.frame);
+    },
+
+    async probe(recipe, start): Promise<PackedStart> {
+      const settings = { ...zstdSettings(recipe), workers: 0, contentSize: undefined };
+      const chunks: Uint8Array[] = [];
+      for await (const bytes of compressor.pack(once(start), settings)) chunks.push(bytes);
+      const frame = Buffer.concat(chunks);
+      const headerSize = readZstdHeader(frame)?.header.length ?? 0;
+      return { offset: recipe.frame.length, bytes: certainBlocks(frame, headerSize) };
+    },
+  };
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
+const compressWhole = promisify(zstdCompress);
+
+async function* packWhole(
+  content: AsyncIterable<Uint8Array>,
+  params: Record<number, number>,
+): AsyncGenerator<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  for await (const bytes of content) chunks.push(Uint8Array.from(bytes));
+  // Streams lose data in this mode: they take partly consumed input for the end.
+  const whole = Buffer.concat(chunks);
+  chunks.length = 0;
+  yield await compressWhole(whole, {
+    params: { ...params, [constants.ZSTD_c_nbWorkers]: 1 },
+    chunkSize: MIB,
+  });
+}
+
+/**
+ * The zstd that Node.js has built in. Its multi-threaded mode is used on whole contents only, with
+ * the size known, which changes nothing but the header for content larger than the window.
+ */
+export const builtInZstd: ZstdCompressor = {
+  version: process.versions.zstd ?? 'none',
+  collects: true,
+
+  async *pack(content, { level, workers, checksum, contentSize }) {
+    const params = {
+      [constants.ZSTD_c_compressionLevel]: level,
+      [constants.ZSTD_c_checksumFlag]: Number(checksum),
+    };
+    if (workers > 0) {
+      yield* packWhole(content, params);
+      return;
+    }
+    const pledged = contentSize === undefined ? {} : { pledgedSrcSize: contentSize };
+    yield* Readable.from(content).pipe(createZstdCompress({ params, ...pledged }));
+  },
+};

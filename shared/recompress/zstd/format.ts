@@ -1,0 +1,57 @@
+import { Readable } from 'node:stream';
+import { constants, createZstdDecompress } from 'node:zlib';
+import type { Format } from '../format.ts';
+import { readZstdFrame } from './frame.ts';
+
+const CHUNK = 256 * 1024;
+
+/** Levels by the base-2 logarithm of their window, the likeliest first. */
+const LEVELS: Readonly<Record<number, readonly number[]>> = {
+  19: [1],
+  20: [2],
+  21: [3, 6, 5, 8, 7, 4],
+  22: [9, 12, 15, 10, 11, 13, 14, 16],
+  23: [19, 18, 17],
+  25: [20],
+  26: [21],
+  27: [22],
+};
+
+/** Frames whose header says the content's size may have a smaller window than their level's. */
+const ANY_LEVEL = [3, 19, 9, 22, 1, 6, 15];
+
+/** zstd frames (RFC 8878) without dictionary. */
+export const zstdFormat: Format = {
+  name: 'zstd',
+
+  measure(source, offset, limits) {
+    const frame = readZstdFrame(source, offset);
+    const usable = frame !== undefined && frame.windowBytes <= limits.maxWindowBytes;
+    return Promise.resolve(usable ? frame.size : undefined);
+  },
+
+  async *unpack(packed, limits) {
+    const windowLog = Math.floor(Math.log2(limits.maxWindowBytes));
+    const params = { [constants.ZSTD_d_windowLogMax]: windowLog };
+    yield* Readable.from(packed).pipe(createZstdDecompress({ chunkSize: CHUNK, params }));
+  },
+
+  propose(source, part, encoders) {
+    const frame = readZstdFrame(source, part.offset);
+    if (frame === undefined) return [];
+    const levels =
+      frame.contentSize === undefined
+        ? (LEVELS[Math.ceil(Math.log2(frame.windowBytes))] ?? [])
+        : ANY_LEVEL;
+    const versions = encoders.filter((name) => name.startsWith('zstd-'));
+    return levels.flatMap((level) =>
+      versions.flatMap((encoder) =>
+        [1, 0].map((workers) => ({
+          encoder,
+          settings: { level, workers },
+          frame: frame.header,
+        })),
+      ),
+    );
+  },
+};
