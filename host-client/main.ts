@@ -12,6 +12,9 @@ import { rollbackCommand } from './cli/rollback.ts';
 import { statusCommand } from './cli/status.ts';
 import { updateCommand } from './cli/update.ts';
 import { verifyCommand } from './cli/verify.ts';
+import { keepHeapSmall } from './system/tidy-memory.ts';
+
+keepHeapSmall();
 
 const commands: Program = {
   name: 'snaphost',

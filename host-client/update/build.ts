@@ -5,6 +5,7 @@ import { TAR_DIFF } from '../../shared/oci/media-types.ts';
 import { unpackLayer } from '../../shared/oci/unpack-layer.ts';
 import type { Config } from '../config.ts';
 import type { ImageTransaction, LayerResult, LayerSource, Storage } from '../storage/storage.ts';
+import { buffersPassed } from '../system/tidy-memory.ts';
 import { fallbackReasonOf } from './choose-way.ts';
 import type { Downloads } from './downloads.ts';
 import type { FetchedLayer, LayerWay, Way } from './ways.ts';
@@ -58,7 +59,7 @@ async function addLayer(
   reasons: string[],
 ): Promise<LayerResult> {
   try {
-    return await transaction.addLayer(layer, rebuild(context, chosen, source));
+    return await transaction.addLayer(layer, tidily(rebuild(context, chosen, source)));
   } catch (thrown) {
     if (chosen !== undefined) await dropBadFile(context, chosen, thrown);
     const reason = chosen?.kind === 'full' ? undefined : fallbackReasonOf(thrown);
@@ -66,7 +67,7 @@ async function addLayer(
     if (!reasons.includes(reason)) reasons.push(reason);
   }
   await context.fetchWhole(layer);
-  return await transaction.addLayer(layer, wholeLayer(context, layer));
+  return await transaction.addLayer(layer, tidily(wholeLayer(context, layer)));
 }
 
 type OpenTree = Disposable & { readonly source: SourceTree | undefined };
@@ -128,4 +129,11 @@ async function dropBadFile(
 ): Promise<void> {
   if (toSnapgateError(thrown).exitStatus !== 4 || !('fetch' in layer)) return;
   await downloads.remove((digest) => digest === layer.fetch.digest);
+}
+
+async function* tidily(pieces: AsyncIterable<Piece>): AsyncGenerator<Piece, void, void> {
+  for await (const piece of pieces) {
+    yield piece;
+    buffersPassed(piece.bytes.length);
+  }
 }

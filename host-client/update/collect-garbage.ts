@@ -34,7 +34,7 @@ export function deploymentsToKeep(
 ): ReadonlySet<string> {
   const { running, next, rollback } = roles;
   const must = new Set(
-    [running, next, rollback, ...all.filter((one) => one.pinned)].map((one) => one?.id ?? ''),
+    [running, next, rollback, ...all.filter((one) => one.pinned)].flatMap((one) => one?.id ?? []),
   );
   const spare = all.filter((one) => !must.has(one.id) && one.state !== 'bad').slice(0, keep);
   return new Set([...must, ...spare.map((one) => one.id)]);

@@ -9,6 +9,7 @@ import type { ContentReader } from '../../shared/oci/content.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
 import { backOffSeconds } from '../line/back-off.ts';
 import { syncFolder } from '../system/files.ts';
+import { buffersPassed } from '../system/tidy-memory.ts';
 
 type Blob = Pick<Descriptor, 'digest' | 'size'>;
 
@@ -170,6 +171,7 @@ async function receive(
     state.hash.update(chunk);
     state.size += chunk.length;
     onBytes?.(chunk.length);
+    buffersPassed(chunk.length);
   }
 }
 

@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest';
+import { type Deployment, nextDeploymentId } from '../../../host-client/deploy/deployment.ts';
+import type { Roles } from '../../../host-client/deploy/deployments.ts';
+import { rollBack } from '../../../host-client/deploy/roll-back.ts';
+import { deploymentsToKeep } from '../../../host-client/update/collect-garbage.ts';
+import { sha256 } from '../../../shared/digest.ts';
+
+function deployment(id: string, more: Partial<Deployment> = {}): Deployment {
+  return {
+    ...{ version: 1, id, image: 'gateway.test/os:stable', manifest: sha256(id) },
+    ...{ config: sha256(`config ${id}`), created: '2026-01-01T00:00:00Z', state: 'good' },
+    ...{ pinned: false, path: `/deployments/${id}`, subvolume: 256 + id.length },
+    ...more,
+  };
+}
+
+const [old, now, bad] = [
+  deployment('old'),
+  deployment('newer'),
+  deployment('broken', { state: 'bad' }),
+];
+
+function fake(all: readonly Deployment[], roles: Partial<Roles>) {
+  const calls: string[] = [];
+  return {
+    calls,
+    list: async () => [...all],
+    roles: async () => ({ running: undefined, next: undefined, rollback: undefined, ...roles }),
+    switchTo: async ({ id }: Deployment) => void calls.push(`switch ${id}`),
+    async switchToOrigin() {
+      calls.push('origin');
+      return 300;
+    },
+    setState: async ({ id }: Deployment, state: string) => void calls.push(`${id} is ${state}`),
+  };
+}
+
+describe('a rollback', () => {
+  it('switches first, and then marks what it left', async () => {
+    const deployments = fake([now, old], { next: now, rollback: old });
+    const report = await rollBack(deployments);
+    expect(report).toEqual({ from: 'newer', to: 'old', subvolume: old.subvolume });
+    expect(deployments.calls).toEqual(['switch old', 'newer is bad']);
+  });
+
+  it('goes where it is told, also to what is bad', async () => {
+    const deployments = fake([now, old, bad], { next: now, rollback: old });
+    expect(await rollBack(deployments, 'broken')).toMatchObject({ to: 'broken' });
+  });
+
+  it('goes back to the system before the first deployment', async () => {
+    const deployments = fake([now], { next: now });
+    expect(await rollBack(deployments)).toEqual({ from: 'newer', to: null, subvolume: 300 });
+  });
+
+  it.for([
+    ['what boots next already', [now, old], { next: now, rollback: old }, 'newer'],
+    ['a deployment that is not there', [now, old], { next: now, rollback: old }, 'other'],
+    ['anything without a deployment', [], {}, undefined],
+  ] as const)('does not go to %s', async ([, all, roles, id]) => {
+    const deployments = fake(all, roles);
+    await expect(rollBack(deployments, id)).rejects.toMatchObject({ code: 'NOTHING_TO_DO' });
+    expect(deployments.calls).toEqual([]);
+  });
+});
+
+describe('deployments', () => {
+  it('get ids that tell snapshots of one image apart', () => {
+    const config = sha256('image');
+    const hex = config.slice(7, 19);
+    expect(nextDeploymentId(config, [])).toBe(`${hex}-1`);
+    const existing = [{ id: `${hex}-9` }, { id: `${hex}-10` }, { id: 'other-77' }];
+    expect(nextDeploymentId(config, existing)).toBe(`${hex}-11`);
+  });
+
+  it('are kept when they run, boot next, are gone back to or are pinned', () => {
+    const pinned = deployment('pinned', { pinned: true, state: 'bad' });
+    const spare = ['s1', 's2', 's3'].map((id) => deployment(id));
+    const all = [now, bad, ...spare, old, pinned];
+    const roles = { running: old, next: now, rollback: spare[2] };
+    expect([...deploymentsToKeep(all, roles, 0)].sort()).toEqual(['newer', 'old', 'pinned', 's3']);
+    expect(deploymentsToKeep(all, roles, 1).has('s1')).toBe(true);
+    expect(deploymentsToKeep(all, roles, 1).has('s2')).toBe(false);
+    expect(deploymentsToKeep(all, roles, 100).has('broken')).toBe(false);
+  });
+});
