@@ -17,6 +17,7 @@ import {
 } from '../../shared/oci/media-types.ts';
 import { unpackLayer } from '../../shared/oci/unpack-layer.ts';
 import type { PlanLayer } from '../../shared/plan.ts';
+import { findEncoders } from '../delta/zstd-program.ts';
 import type { LayoutStore } from '../layout/layout-store.ts';
 import type { ReadDelta } from '../plan/read-delta.ts';
 import type { ReadImage } from '../plan/read-image.ts';
@@ -107,22 +108,23 @@ async function rebuildLayer(options: RebuildOptions, index: number): Promise<Don
     const descriptor = { ...wanted, digest: part.digest, size: part.size };
     return { descriptor, written: part.size, plan };
   }
-  const tar = gather(applyLayer(options, part, diffId));
+  const tar = gather(await applyLayer(options, part, diffId));
   const size = await putTar(output, diffId, tar);
   const descriptor = uncompressed(wanted, delta.target.stored.mediaType, diffId, size);
   return { descriptor, written: size, plan: { diffId, kind: 'delta', bytes: part.size } };
 }
 
 /** The tar stream that a layer delta makes of the source tree. Throws DELTA_INVALID. */
-function applyLayer(
+async function applyLayer(
   { from, tree, workspace, signal }: RebuildOptions,
   part: Descriptor,
   diffId: Digest,
-): AsyncIterable<Piece> {
+): Promise<AsyncIterable<Piece>> {
   const delta = from.openBlob(part, signal === undefined ? {} : { signal });
   if (part.mediaType === TAR_DIFF) return applyTarDiff(delta, tree);
   if (part.mediaType === LAYER_DELTA) {
-    const recompressor = createRecompressor({ maxMemoryBytes: MAX_ENCODER_BYTES });
+    const encoders = await findEncoders();
+    const recompressor = createRecompressor({ encoders, maxMemoryBytes: MAX_ENCODER_BYTES });
     return applyLayerDelta(delta, { source: tree, workspace, expected: diffId, recompressor });
   }
   throw new SnapgateError('DELTA_INVALID', `layer deltas of type ${part.mediaType} are unknown`, {

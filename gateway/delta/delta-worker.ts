@@ -1,15 +1,15 @@
 import { join } from 'node:path';
 import { parentPort, threadId } from 'node:worker_threads';
 import { toSnapgateError } from '../../shared/errors.ts';
-import { createEncoders } from '../../shared/recompress/encoders.ts';
 import type { OpenRequest, WorkRequest, WorkResult } from './delta-work.ts';
 import { describeContent } from './describe.ts';
 import { matchStretches } from './match-stretches.ts';
 import { openPacked } from './open-packed.ts';
 import { ScratchFile } from './scratch-file.ts';
 import { SpoolFile } from './spool-file.ts';
+import { findEncoders } from './zstd-program.ts';
 
-const encoders = createEncoders();
+const encoders = await findEncoders();
 let scratch: ScratchFile | undefined;
 const files = new Map<string, SpoolFile>();
 

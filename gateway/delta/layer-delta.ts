@@ -15,6 +15,7 @@ import { ownLayerDelta } from './own-layer-delta.ts';
 import { OwnPlans } from './own-plans.ts';
 import type { TargetLayer } from './target-layer.ts';
 import { writeTarDiff } from './write-tar-diff.ts';
+import { findEncoders } from './zstd-program.ts';
 
 /** Formats of layer deltas that are made here. */
 export const DELTA_FORMATS = ['snapgate', 'tar-diff'] as const;
@@ -123,7 +124,10 @@ async function prove(path: string, options: LayerDeltaOptions): Promise<void> {
       ? applyTarDiff(delta, store, DEFAULT_TAR_DIFF_LIMITS)
       : applyLayerDelta(delta, {
           ...{ source: store, workspace, expected: diffId },
-          recompressor: createRecompressor({ maxMemoryBytes: options.encoderBytes }),
+          recompressor: createRecompressor({
+            encoders: await findEncoders(),
+            maxMemoryBytes: options.encoderBytes,
+          }),
         });
   for await (const { bytes } of pieces) hash.update(bytes);
   if (digestFromHex(hash.digest('hex')) === diffId) return;

@@ -1,0 +1,67 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { promisify } from 'node:util';
+import { SnapgateError } from '../../shared/errors.ts';
+import { createEncoders, type Encoders } from '../../shared/recompress/encoders.ts';
+import { type ZstdCompressor, zstdEncoder } from '../../shared/recompress/zstd/encoder.ts';
+import {
+  parseZstdVersion,
+  ZSTD_VERSION_ARGUMENTS,
+  zstdArguments,
+} from '../../shared/recompress/zstd/program.ts';
+
+const PROGRAM = 'zstd';
+
+/** The encoders of this machine: those that come with Snapgate, and the `zstd` that is installed. */
+export async function findEncoders(): Promise<Encoders> {
+  const version = await programVersion();
+  return createEncoders(version === undefined ? [] : [zstdEncoder(programOf(version))]);
+}
+
+async function programVersion(): Promise<string | undefined> {
+  try {
+    const { stdout } = await promisify(execFile)(PROGRAM, ZSTD_VERSION_ARGUMENTS);
+    return parseZstdVersion(stdout);
+  } catch {
+    return undefined;
+  }
+}
+
+function programOf(version: string): ZstdCompressor {
+  return {
+    version,
+    collects: false,
+    async *pack(content, settings) {
+      const child = spawn(PROGRAM, zstdArguments(settings), { stdio: ['pipe', 'pipe', 'ignore'] });
+      const ended = exitOf(child);
+      // What goes wrong with the input shows in the exit status, except for what reading it throws.
+      let reason: unknown;
+      const fed = pipeline(Readable.from(content), child.stdin).catch((thrown: unknown) => {
+        reason = thrown;
+        child.kill();
+      });
+      try {
+        yield* child.stdout;
+        const status = await ended;
+        await fed;
+        if (status !== 0) throw failed(status, reason);
+      } finally {
+        child.kill();
+        await ended;
+        await fed;
+      }
+    },
+  };
+}
+
+function exitOf(child: ChildProcess): Promise<number | string> {
+  return new Promise((resolve) => {
+    child.once('error', (error) => resolve(error.message));
+    child.once('close', (status, signal) => resolve(status ?? String(signal)));
+  });
+}
+
+function failed(status: number | string, cause: unknown): SnapgateError {
+  return new SnapgateError('COMMAND_FAILED', `${PROGRAM} failed (${status})`, { cause });
+}
