@@ -104,12 +104,12 @@ export async function* plainPieces(tar: Uint8Array, step = 50_000): AsyncGenerat
  * comes from there. `path` names where it is there.
  */
 export async function* sourcedPieces(
-  tar: Uint8Array,
+  tar: AsyncIterable<Piece>,
   source: SourceTree,
   path: (name: string) => string = (name) => name,
 ): AsyncGenerator<Piece> {
   let file: SourceFile | undefined;
-  for await (const event of readTar(plainPieces(tar))) {
+  for await (const event of readTar(tar)) {
     if (event.kind === 'entry') {
       yield { bytes: event.raw };
       file = event.entry.size > 0 ? openIfThere(source, path(event.entry.path)) : undefined;

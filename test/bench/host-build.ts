@@ -1,0 +1,114 @@
+/**
+ * Building an image in Podman's storage on the host: every layer of the demo's second version, with
+ * the first one held. Seconds, memory of the process, bytes written to disk, against Podman's own
+ * pull of the same image. Run as root: `node test/bench/host-build.ts [V1 V2]`, two OCI layouts.
+ */
+import { execFileSync } from 'node:child_process';
+import { createReadStream, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { openStorage } from '../../host-client/storage/open-storage.ts';
+import type { LayerSource, Storage } from '../../host-client/storage/storage.ts';
+import { formatBytes, formatTable } from '../../shared/cli/format.ts';
+import type { Piece } from '../../shared/delta/piece.ts';
+import { parseImageConfig, parseIndex, parseManifest } from '../../shared/oci/manifest.ts';
+import { unpackLayer } from '../../shared/oci/unpack-layer.ts';
+import { btrfsSkipReason, mountBtrfs } from '../support/btrfs.ts';
+import { sourcedPieces, TestStorage } from '../support/podman-storage.ts';
+
+type Result = { seconds: number; peakRssBytes: number; written: number; cloned: number };
+
+const self = fileURLToPath(import.meta.url);
+const images = fileURLToPath(new URL('../../.cache/demo/images', import.meta.url));
+const [first = '', ...rest] = process.argv.slice(2);
+if (first === '--build') await build(rest);
+else compare(first || join(images, 'v1'), rest[0] ?? join(images, 'v2'));
+
+function openLayout(folder: string) {
+  const blob = (digest: `sha256:${string}`) => join(folder, 'blobs/sha256', digest.slice(7));
+  const [entry] = parseIndex(readFileSync(join(folder, 'index.json'))).manifests;
+  if (entry === undefined) throw new Error(`no image in ${folder}`);
+  const bytes = readFileSync(blob(entry.digest));
+  const { config, layers } = parseManifest(bytes);
+  const configBytes = readFileSync(blob(config.digest));
+  const diffIds = parseImageConfig(configBytes).rootfs.diff_ids;
+  const sources = layers.map((layer, i) => ({ blob: layer, diffId: diffIds[i] })) as LayerSource[];
+  const manifest = { digest: entry.digest, mediaType: entry.mediaType, bytes };
+  const tar = ({ blob: { mediaType, digest }, diffId }: LayerSource) =>
+    unpackLayer(createReadStream(blob(digest)), { mediaType, digest }, diffId);
+  return { manifest, config: configBytes, layers: sources, tar };
+}
+
+async function* pieces(tar: AsyncIterable<Uint8Array>): AsyncGenerator<Piece> {
+  for await (const bytes of tar) yield { bytes };
+}
+
+/** In a process of its own, so that its memory can be told. */
+async function build([way = '', layout = '', graphRoot = '', runRoot = '']: string[]) {
+  const storage: Storage = await openStorage({ graphRoot, runRoot });
+  const image = openLayout(layout);
+  const [held] = await storage.listImages();
+  const started = performance.now();
+  const total = { written: 0, cloned: 0 };
+  {
+    await using transaction = await storage.begin({ layers: image.layers });
+    using source = way === 'sourced' && held ? storage.openSource(held) : undefined;
+    for (const layer of transaction.missing) {
+      const tar = pieces(image.tar(layer));
+      const result = await transaction.addLayer(layer, source ? sourcedPieces(tar, source) : tar);
+      total.written += result.bytesWritten;
+      total.cloned += result.bytesCloned;
+    }
+    const { manifest, config } = image;
+    await transaction.commit({ manifest, config, name: `localhost/os:${way}` });
+  }
+  const seconds = (performance.now() - started) / 1000;
+  const peakRssBytes = process.resourceUsage().maxRSS * 1024;
+  console.log(JSON.stringify({ seconds, peakRssBytes, ...total } satisfies Result));
+}
+
+/** Bytes written to the device that a path is mounted from, by the kernel's count. */
+function deviceWrites(path: string): number {
+  execFileSync('sync', ['-f', path]);
+  const device = execFileSync('findmnt', ['-no', 'SOURCE', path], { encoding: 'utf8' }).trim();
+  const name = device.slice('/dev/'.length);
+  return Number(readFileSync(`/sys/class/block/${name}/stat`, 'utf8').trim().split(/\s+/)[6]) * 512;
+}
+
+function compare(v1: string, v2: string): void {
+  const reason = btrfsSkipReason();
+  if (reason !== undefined) throw new Error(reason);
+  const mount = mountBtrfs({ sizeMiB: 8192 });
+  try {
+    const rows = ['podman', 'full', 'sourced'].map((way) => {
+      const storage = new TestStorage(mount.path, way);
+      const copy = (from: string, tag: string) =>
+        execFileSync('skopeo', [
+          'copy',
+          '-q',
+          `oci:${from}`,
+          storage.reference(`localhost/os:${tag}`),
+        ]);
+      copy(v1, 'v1');
+      const before = deviceWrites(mount.path);
+      const started = performance.now();
+      let result: Partial<Result> = {};
+      if (way === 'podman') copy(v2, 'v2');
+      else {
+        const args = [self, '--build', way, v2, storage.graphRoot, storage.runRoot];
+        result = JSON.parse(execFileSync(process.execPath, args, { encoding: 'utf8' })) as Result;
+      }
+      const { seconds = (performance.now() - started) / 1000, peakRssBytes, cloned } = result;
+      const written = deviceWrites(mount.path) - before;
+      const optional = (bytes: number | undefined) =>
+        bytes === undefined ? '-' : formatBytes(bytes);
+      return [
+        { podman: 'podman pull', full: 'whole layers', sourced: 'files from v1' }[way] ?? way,
+        ...[seconds.toFixed(1), optional(peakRssBytes), formatBytes(written), optional(cloned)],
+      ];
+    });
+    console.log(formatTable(['v2', 'seconds', 'memory', 'written', 'shared'], rows));
+  } finally {
+    mount.unmount();
+  }
+}
