@@ -17,8 +17,12 @@ const S_ISGID = 0o2000;
 /** What Podman takes for the end of time: the last second that fits in 63 bits of nanoseconds. */
 const LAST_SECOND = 9_223_372_036;
 const MAX_ID = 0xffff_fffe;
-/** Extended attributes that btrfs stores. Podman passes over the others, which it cannot set. */
-const XATTRS = /^(user|trusted|security|btrfs)\.|^system\.posix_acl_(access|default)$/;
+/**
+ * Extended attributes that are kept. Podman passes over those that it cannot set, and over SELinux
+ * labels, which belong to the machine.
+ */
+const XATTRS =
+  /^(user|trusted|btrfs)\.|^security\.(?!selinux$)|^system\.posix_acl_(access|default)$/;
 
 /** Finds where a file of a delta's source can be cloned from. */
 export type FindClone = (

@@ -24,19 +24,20 @@ export function streamHeader(version: 1 | 2 = 1): Buffer {
 
 /**
  * Encodes commands one after the other into a buffer that grows as needed. `take` hands over what
- * has come together, so that many small commands travel in one large write.
+ * has come together, so that many small commands travel in one large write. Two buffers take turns:
+ * memory stays flat however long the stream is.
  */
 export class SendStreamEncoder {
   readonly #version: 1 | 2;
-  readonly #capacity: number;
   #buffer: Buffer;
+  #other: Buffer;
   #size = 0;
 
   /** `capacity` is the usual number of bytes between two calls of {@link take}. */
   constructor(version: 1 | 2 = 1, capacity = 320 * 1024) {
     this.#version = version;
-    this.#capacity = capacity;
     this.#buffer = Buffer.allocUnsafeSlow(capacity);
+    this.#other = Buffer.allocUnsafeSlow(capacity);
   }
 
   /** Bytes that wait to be taken. */
@@ -44,10 +45,10 @@ export class SendStreamEncoder {
     return this.#size;
   }
 
-  /** The bytes encoded since the last call; the buffer is the caller's. */
+  /** The bytes encoded since the last call; they stay as they are until the next one. */
   take(): Buffer {
     const taken = this.#buffer.subarray(0, this.#size);
-    this.#buffer = Buffer.allocUnsafeSlow(this.#capacity);
+    [this.#buffer, this.#other] = [this.#other, this.#buffer];
     this.#size = 0;
     return taken;
   }

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openStorage } from '../../host-client/storage/open-storage.ts';
 import type { LayerSource, Storage } from '../../host-client/storage/storage.ts';
+import { keepHeapSmall } from '../../host-client/system/tidy-memory.ts';
 import { formatBytes, formatTable } from '../../shared/cli/format.ts';
 import type { Piece } from '../../shared/delta/piece.ts';
 import { parseImageConfig, parseIndex, parseManifest } from '../../shared/oci/manifest.ts';
@@ -45,6 +46,7 @@ async function* pieces(tar: AsyncIterable<Uint8Array>): AsyncGenerator<Piece> {
 
 /** In a process of its own, so that its memory can be told. */
 async function build([way = '', layout = '', graphRoot = '', runRoot = '']: string[]) {
+  keepHeapSmall();
   const storage: Storage = await openStorage({ graphRoot, runRoot });
   const image = openLayout(layout);
   const [held] = await storage.listImages();

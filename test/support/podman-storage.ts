@@ -132,3 +132,9 @@ function openIfThere(source: SourceTree, path: string): SourceFile | undefined {
     throw error;
   }
 }
+
+/** Why a test that runs these programs cannot, or undefined when it can. */
+export function programsSkipReason(...programs: string[]): string | undefined {
+  const missing = programs.find((program) => spawnSync(program, ['--version']).status !== 0);
+  return missing === undefined ? undefined : `needs ${missing}`;
+}

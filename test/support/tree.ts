@@ -34,12 +34,9 @@ function content(path: Buffer, stats: BigIntStats): string {
 
 /**
  * Everything that can be told of a folder's tree, one line each: path, mode, owner, time, content,
- * attributes, and which paths are one file. `time` says whose times count.
+ * attributes, and which paths are one file. Times at or after `now` (milliseconds) are all the same.
  */
-export function describeTree(
-  root: string,
-  time: (path: string, isDirectory: boolean) => boolean = () => true,
-): string[] {
+export function describeTree(root: string, now = Number.POSITIVE_INFINITY): string[] {
   const lines: string[] = [];
   const links = new Map<bigint, string>();
   const visit = (path: string) => {
@@ -47,7 +44,7 @@ export function describeTree(
     const stats = lstatSync(place, { bigint: true });
     const first = links.get(stats.ino) ?? path;
     links.set(stats.ino, first);
-    const mtime = time(path, stats.isDirectory()) ? stats.mtimeNs : '-';
+    const mtime = Number(stats.mtimeMs) < now ? stats.mtimeNs : 'now';
     const mode = Number(stats.mode).toString(8);
     const what = `${content(place, stats)}${xattrs(place)}`;
     lines.push(`${path} ${mode} ${stats.uid}:${stats.gid} ${mtime} ${what} =${first}`);
