@@ -33,9 +33,14 @@ function xzSettings(recipe: Recipe) {
     lp: [0, 4],
     pb: [0, 4],
   });
-  const wrongFilter = settings.filter > 0 && settings.filter < FILTER_DELTA;
-  const wrongDistance = (settings.filter === FILTER_DELTA) !== settings.distance > 0;
-  if (CHECK_SIZES[settings.check] === undefined || wrongFilter || wrongDistance) {
+  const { check, filter, distance, headerSize, lc, lp } = settings;
+  const possible =
+    CHECK_SIZES[check] !== undefined &&
+    (filter === 0 || filter >= FILTER_DELTA) &&
+    (filter === FILTER_DELTA) === distance > 0 &&
+    headerSize % 4 === 0 &&
+    lc + lp <= 4;
+  if (!possible) {
     throw new SnapgateError('DELTA_INVALID', 'a recipe has no possible settings for xz');
   }
   return settings;
