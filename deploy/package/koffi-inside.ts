@@ -13,8 +13,11 @@ import { packed } from 'koffi-native';
 export function loadKoffi(): typeof import('koffi') {
   const native = zstdDecompressSync(packed);
   const digest = createHash('sha256').update(native).digest('hex');
+  // Programs cannot be loaded from /run, which is mounted without that right.
   const parent =
-    process.getuid?.() === 0 ? '/run/snaphost' : join(tmpdir(), `snaphost-${process.getuid?.()}`);
+    process.getuid?.() === 0
+      ? '/var/lib/snaphost/native'
+      : join(tmpdir(), `snaphost-${process.getuid?.()}`);
   const folder = join(parent, digest.slice(0, 16));
   const place = join(folder, 'koffi', `linux_${process.arch}`);
   const file = join(place, 'koffi.node');

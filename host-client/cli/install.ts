@@ -25,6 +25,12 @@ export const installCommand: Command<InstallReport> = {
       value: 'MIB',
       help: 'size of the boot partition in MiB (default: 512)',
     },
+    'machine-gateway': {
+      type: 'string',
+      multiple: true,
+      value: 'URL',
+      help: 'gateway that the installed machine asks (default: the one installed from)',
+    },
     tries: {
       type: 'string',
       value: 'N',
@@ -57,7 +63,8 @@ async function runInstall(context: CommandContext): Promise<InstallReport> {
   const kernelOptions = options['kernel-option'];
   try {
     return await install({
-      ...{ disk: disk.path, isGeneric: disk.isNew, settings },
+      ...{ disk: disk.path, isGeneric: disk.isNew },
+      settings: { ...settings, ...machineGateways(context) },
       bootBytes: numberOption(context, 'boot-size', 512) * MIB,
       tries: numberOption(context, 'tries', 3),
       kernelOptions: Array.isArray(kernelOptions) ? kernelOptions : [],
@@ -84,6 +91,18 @@ function imageOverrides(text: string | undefined): ConfigOverrides {
   return {
     gateways: [`${isLoopback ? 'http' : 'https'}://${registry}`],
     ...{ repository, tag: tag ?? 'latest' },
+  };
+}
+
+function machineGateways({ options }: CommandContext): { gateways?: URL[] } {
+  const urls = options['machine-gateway'];
+  if (!Array.isArray(urls)) return {};
+  return {
+    gateways: urls.map((text) => {
+      const url = URL.parse(text);
+      if (url !== null && /^https?:$/.test(url.protocol)) return url;
+      throw new SnapgateError('USAGE', `--machine-gateway is no URL: ${text}`);
+    }),
   };
 }
 

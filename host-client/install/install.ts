@@ -58,6 +58,7 @@ export async function install(options: InstallOptions): Promise<InstallReport> {
       const deployment = join(target.deploymentsDir, updated.deployment);
       await writeSettings(options, target, deployment);
       await seedVar(deployment, join(root.path, VAR_SUBVOLUME));
+      await forgetPaths(target.graphRoot);
       await addBootLoader(deployment, join(work, 'efi'));
       await run('btrfs', ['filesystem', 'sync', root.path]);
       report = { ...updated, disk, rootUuid: root.uuid };
@@ -127,6 +128,13 @@ async function writeSettings(
 /** /var is shared by all deployments; at first it is what the image ships. */
 async function seedVar(deployment: string, target: string): Promise<void> {
   await run('cp', ['-a', '--reflink=auto', join(deployment, 'var/.'), target]);
+}
+
+/** Podman's own database names the folder that storage stood in meanwhile; it makes a new one. */
+async function forgetPaths(graphRoot: string): Promise<void> {
+  for (const name of ['libpod', 'db.sql']) {
+    await rm(join(graphRoot, name), { recursive: true, force: true });
+  }
 }
 
 const LOADERS: Readonly<Record<string, { readonly from: string; readonly to: string }>> = {

@@ -1,0 +1,94 @@
+import { createHash } from 'node:crypto';
+import { createReadStream, readFileSync, statSync } from 'node:fs';
+import { type Digest, digestFromHex, sha256 } from '../../shared/digest.ts';
+import type { ContentWriter } from '../../shared/oci/content.ts';
+import type { Descriptor } from '../../shared/oci/manifest.ts';
+import { OCI_CONFIG, OCI_LAYER_TAR } from '../../shared/oci/media-types.ts';
+import { type TarSpec, tarOf } from '../support/tar-of.ts';
+import { putBytes, storedManifest } from '../support/tiny-image.ts';
+
+/** A root shell on the serial line, which is how a test speaks with the machine. */
+const SHELL = `[Unit]
+After=multi-user.target
+Conflicts=serial-getty@ttyS0.service
+[Service]
+Type=idle
+StandardInput=tty
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/ttyS0
+KillSignal=SIGHUP
+Environment=HOME=/root TERM=dumb
+ExecStart=/bin/sh -c 'echo vm-shell-ready; exec /bin/bash --norc --noediting'
+`;
+const NETWORK = '[Match]\nName=en*\n[Network]\nDHCP=yes\n';
+const UNITS = '/usr/lib/systemd/system';
+const WANTS = 'etc/systemd/system/multi-user.target.wants';
+
+const folder = (name: string): TarSpec => ({ name: `${name}/`, type: 'directory', mode: 0o755 });
+const link = (name: string, linkName: string): TarSpec => ({ name, type: 'symlink', linkName });
+/** A file of an image. */
+export const file = (name: string, content: string | Buffer, mode = 0o644): TarSpec => ({
+  ...{ name, mode, content: Buffer.from(content) },
+});
+
+/** What every version has beside the distribution: the client, its units, the shell, the network. */
+function clientLayer(client: string, bootUnit: string): TarSpec[] {
+  return [
+    file('usr/bin/snaphost', readFileSync(client), 0o755),
+    file('usr/lib/systemd/system/snaphost-boot-complete.service', readFileSync(bootUnit)),
+    file('usr/lib/systemd/system/vm-shell.service', SHELL),
+    file('etc/systemd/network/10-en.network', NETWORK),
+    folder(WANTS),
+    link(`${WANTS}/snaphost-boot-complete.service`, `${UNITS}/snaphost-boot-complete.service`),
+    link(`${WANTS}/vm-shell.service`, `${UNITS}/vm-shell.service`),
+    link(`${WANTS}/systemd-networkd.service`, `${UNITS}/systemd-networkd.service`),
+    link('etc/systemd/system/serial-getty@ttyS0.service', '/dev/null'),
+  ];
+}
+
+type Layer = { readonly blob: Descriptor; readonly diffId: Digest };
+
+/** The layers that all versions share, in a registry. */
+export type BaseLayers = readonly Layer[];
+
+/** Puts the layers that all versions share into a registry. */
+export async function putBaseLayers(
+  store: ContentWriter,
+  paths: { readonly base: string; readonly client: string; readonly bootUnit: string },
+): Promise<BaseLayers> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(paths.base)) hash.update(chunk as Buffer);
+  const digest = digestFromHex(hash.digest('hex'));
+  const blob = { mediaType: OCI_LAYER_TAR, digest, size: statSync(paths.base).size };
+  await store.putBlob(blob, createReadStream(paths.base));
+  return [
+    { blob, diffId: digest },
+    await putLayer(store, clientLayer(paths.client, paths.bootUnit)),
+  ];
+}
+
+async function putLayer(store: ContentWriter, entries: readonly TarSpec[]): Promise<Layer> {
+  const tar = tarOf(entries);
+  return { blob: await putBytes(store, OCI_LAYER_TAR, tar), diffId: sha256(tar) };
+}
+
+/** Publishes a version: the shared layers and one of its own. Gives the digest of its manifest. */
+export async function publishVersion(
+  store: ContentWriter,
+  base: BaseLayers,
+  tag: string,
+  entries: readonly TarSpec[],
+): Promise<Digest> {
+  const layers = [...base, await putLayer(store, entries)];
+  const rootfs = { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) };
+  const config = { architecture: 'amd64', os: 'linux', rootfs, config: {} };
+  const stored = storedManifest({
+    schemaVersion: 2,
+    mediaType: 'application/vnd.oci.image.manifest.v1+json',
+    config: await putBytes(store, OCI_CONFIG, JSON.stringify(config)),
+    layers: layers.map(({ blob }) => blob),
+  });
+  await store.putManifest(stored, tag);
+  return stored.digest;
+}
