@@ -3,15 +3,16 @@ import { type Command, type CommandContext, stringOption } from '../../shared/cl
 import { formatTable } from '../../shared/cli/format.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
-import type { StoredManifest } from '../../shared/oci/content.ts';
-import { parseManifest, parsePlatform } from '../../shared/oci/manifest.ts';
-import { DELTA_ARTIFACT, isIndexType } from '../../shared/oci/media-types.ts';
+import { parsePlatform } from '../../shared/oci/manifest.ts';
 import { parseReference, parseRegistryReference } from '../../shared/oci/reference.ts';
+import { NO_CONDITIONS } from '../../shared/policy/conditions.ts';
+import { kindOf } from '../../shared/policy/explain.ts';
 import { type Policy, parsePolicy } from '../../shared/policy/policy.ts';
+import { demandOf, signersOf } from '../../shared/policy/requirement.ts';
 import {
   type Examination,
   type ExaminedSignature,
-  examineSignatures,
+  examineManifest,
   refusalOf,
 } from '../../shared/policy/verify-manifest.ts';
 import { parsePublicKey } from '../../shared/signing/public-key.ts';
@@ -24,13 +25,15 @@ type VerifyResult = {
   readonly reference: string;
   readonly digest: Digest;
   readonly kind: 'image' | 'delta';
-  /** The pattern of the rule that applied, and what it asks for. */
+  /** The pattern of the rule that applied, and what it asks for in words. */
   readonly rule: string;
-  readonly threshold: number;
+  readonly asked: string;
+  /** Everybody whose signature can count. */
   readonly allowed: readonly string[];
   /** Whose signatures counted. */
   readonly signers: readonly string[];
   readonly signatures: readonly ExaminedSignature[];
+  readonly conditions: Examination['conditions'];
 };
 
 export const verifyCommand: Command<VerifyResult> = {
@@ -84,8 +87,11 @@ async function run(context: CommandContext): Promise<VerifyResult> {
     const { digest } = stored;
     const kind = kindOf(stored);
     const now = new Date();
-    const request = { reader, repository, digest, kind, policy, now, signal, examineAll: true };
-    const examination = await examineSignatures(request);
+    const request = {
+      ...{ reader, repository, digest, kind, policy, now, signal, stored },
+      examineAll: true,
+    };
+    const examination = await examineManifest(request);
     const result = resultOf(opened.name, digest, kind, examination);
     const refusal = refusalOf(examination, `${repository}@${digest}`);
     if (refusal === undefined) return result;
@@ -108,7 +114,8 @@ async function readPolicy({ options }: CommandContext): Promise<Policy> {
       ...{ validFrom: undefined, validUntil: undefined },
     };
     const requirement = { signers: [signer], threshold: 1 };
-    return { rules: [{ repository: '*', images: requirement, deltas: requirement }] };
+    const conditions = NO_CONDITIONS;
+    return { rules: [{ repository: '*', images: requirement, deltas: requirement, conditions }] };
   }
   try {
     return parsePolicy(await readFile(file ?? '', 'utf8'), file);
@@ -132,29 +139,26 @@ function repositoryOf({ options }: CommandContext, text: string): string {
   });
 }
 
-function kindOf({ mediaType, bytes }: StoredManifest): 'image' | 'delta' {
-  const isDelta = !isIndexType(mediaType) && parseManifest(bytes).artifactType === DELTA_ARTIFACT;
-  return isDelta ? 'delta' : 'image';
-}
-
 function resultOf(
   reference: string,
   digest: Digest,
   kind: 'image' | 'delta',
-  { rule, requirement, signers, signatures }: Examination,
+  { rule, requirement, signers, signatures, conditions }: Examination,
 ): VerifyResult {
-  const { threshold } = requirement;
-  const allowed = requirement.signers.map((signer) => signer.name);
+  const allowed = signersOf(requirement).map(({ name }) => name);
   return {
     ...{ reference, digest, kind, rule: rule.repository },
-    ...{ threshold, allowed, signers, signatures },
+    ...{ asked: demandOf(requirement), allowed, signers, signatures, conditions },
   };
 }
 
 function explain(result: VerifyResult, out: NodeJS.WritableStream): void {
-  const { kind, rule, threshold, allowed } = result;
+  const { kind, rule, asked } = result;
   out.write(`${result.reference}\n${kind} ${result.digest}\n`);
-  out.write(`rule ${rule}: ${threshold} of ${allowed.join(', ')}\n`);
+  out.write(`rule ${rule}: ${asked}\n`);
+  for (const { condition, met, found } of result.conditions) {
+    out.write(`${condition}: ${met ? 'met' : 'not met'}: ${found}\n`);
+  }
   if (result.signatures.length === 0) return;
   const rows = result.signatures.map(({ form, manifest, signer, counted, reason }) => [
     form,

@@ -31,7 +31,7 @@ export async function readDelta(
   signal?: AbortSignal,
 ): Promise<TrustedDelta> {
   const stored = await source.getManifest(artifact, signal);
-  await trust(artifact, 'delta', signal);
+  await trust(artifact, 'delta', signal, { stored });
   const manifest = parseManifest(stored.bytes);
   const where = `${source.name}@${artifact}`;
   const note = (name: string) => manifest.annotations?.[`${DELTA_ANNOTATION}${name}`];

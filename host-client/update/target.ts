@@ -54,7 +54,7 @@ export async function resolveTarget(
   const judge = () =>
     isIndexType(first.mediaType)
       ? judgeIndex(source, first, platform, trust, signal)
-      : trust(first.digest, 'image', signal).then(() => first);
+      : trust(first.digest, 'image', signal, { stored: first }).then(() => first);
   const manifest = await judge().catch(async (thrown) => {
     const asked = { target: tagOrDigest, platform: platformName(platform), have: [] };
     if (!(await mayBeSignedNow(thrown, api, asked, signal))) throw thrown;
@@ -91,7 +91,8 @@ async function mayBeSignedNow(
 
 /**
  * Publishers sign the index, or the image of each platform, or both. A signed index vouches for the
- * digests in it; under one that is not signed, the image itself must be.
+ * digests in it; under one that is not signed, the image itself must be. What else the policy asks
+ * is asked of the image in either case.
  */
 async function judgeIndex(
   source: ContentReader,
@@ -100,11 +101,8 @@ async function judgeIndex(
   trust: Trust,
   signal: AbortSignal | undefined,
 ): Promise<StoredManifest> {
-  const refusal = await trust(index.digest, 'image', signal).then(
-    () => undefined,
-    (thrown) => toSnapgateError(thrown),
-  );
-  if (refusal !== undefined && refusal.exitStatus !== 3) throw refusal;
+  const judged = await trust(index.digest, 'image', signal).catch(toSnapgateError);
+  if (judged instanceof SnapgateError && judged.exitStatus !== 3) throw judged;
   const entry = selectPlatform(parseIndex(index.bytes), platform);
   const manifest = await source.getManifest(entry.digest, signal);
   if (isIndexType(manifest.mediaType)) {
@@ -112,7 +110,9 @@ async function judgeIndex(
       where: `${source.name}@${index.digest}`,
     });
   }
-  if (refusal !== undefined) await trust(manifest.digest, 'image', signal);
+  const accepted = judged instanceof SnapgateError ? {} : { accepted: judged };
+  const within = { index: index.digest, ...accepted };
+  await trust(manifest.digest, 'image', signal, { stored: manifest, within });
   return manifest;
 }
 

@@ -3,13 +3,18 @@ import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentReader } from '../../shared/oci/content.ts';
 import { type Policy, parsePolicy, REFUSE_ALL } from '../../shared/policy/policy.ts';
-import { type Examination, verifyManifest } from '../../shared/policy/verify-manifest.ts';
+import {
+  type Examination,
+  type VerifyRequest,
+  verifyManifest,
+} from '../../shared/policy/verify-manifest.ts';
 
-/** Judges a manifest by its signatures. Throws what `verifyManifest` throws. */
+/** Judges a manifest by the policy. Throws what `verifyManifest` throws. */
 export type Trust = (
   digest: Digest,
   kind: 'image' | 'delta',
   signal?: AbortSignal,
+  known?: Pick<VerifyRequest, 'stored' | 'within'>,
 ) => Promise<Examination>;
 
 /** Reads the policy file; a machine without one refuses everything. Throws CONFIG_INVALID. */
@@ -29,9 +34,9 @@ export async function readPolicy(file: string): Promise<Policy> {
 
 /** Trust by a policy, in what one repository holds; `name` is what the policy calls it. */
 export function trustBy(policy: Policy, name: string, reader: ContentReader): Trust {
-  return (digest, kind, signal) =>
+  return (digest, kind, signal, known) =>
     verifyManifest({
-      ...{ reader, repository: name, digest, kind, policy, now: new Date() },
+      ...{ ...known, reader, repository: name, digest, kind, policy, now: new Date() },
       ...(signal === undefined ? {} : { signal }),
     });
 }

@@ -66,7 +66,8 @@ async function judge(
     if (toSnapgateError(thrown).exitStatus !== 3 || index === manifest) throw thrown;
     const { bytes } = await reader.getManifest(index, signal);
     if (!parseIndex(bytes).manifests.some(({ digest }) => digest === manifest)) throw thrown;
-    return (await trust(index, 'image', signal)).signers;
+    const accepted = await trust(index, 'image', signal);
+    return (await trust(manifest, 'image', signal, { within: { index, accepted } })).signers;
   }
 }
 

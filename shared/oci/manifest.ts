@@ -55,6 +55,7 @@ const configSchema = v.object({
   os: v.string(),
   variant: v.optional(v.string()),
   created: v.optional(v.string()),
+  config: v.nullish(v.object({ Labels: v.nullish(v.record(v.string(), v.string())) })),
   rootfs: v.object({
     type: v.literal('layers'),
     diff_ids: v.pipe(v.array(digestSchema), v.maxLength(MAX_LAYERS)),

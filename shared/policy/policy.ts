@@ -1,80 +1,28 @@
 import * as v from 'valibot';
 import { SnapgateError, toSnapgateError } from '../errors.ts';
-import { type PublicKey, parsePublicKey } from '../signing/public-key.ts';
+import { parseTrustedRoot } from '../signing/identity.ts';
+import { parsePublicKey } from '../signing/public-key.ts';
 import { parseStrictJson } from '../strict-json.ts';
-import { isRepositoryPattern, longestMatch } from './repository-pattern.ts';
+import { type Conditions, readConditions } from './conditions.ts';
+import {
+  type PolicyInput,
+  policySchema,
+  type RequirementInput,
+  type RuleInput,
+} from './policy-schema.ts';
+import { longestMatch } from './repository-pattern.ts';
+import type { PolicySigner, Requirement } from './requirement.ts';
 
 /** Largest policy file, in characters. */
 const MAX_POLICY = 1024 * 1024;
-const MAX_KEYS = 64;
-const MAX_RULES = 1024;
-
-const time = v.pipe(
-  v.string(),
-  v.isoTimestamp('must be a time such as 2026-01-31T00:00:00Z'),
-  v.transform((text) => new Date(text)),
-);
-const name = v.pipe(
-  v.string(),
-  v.regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'must be a name of letters, digits and . _ -'),
-);
-
-const keySchema = v.strictObject({
-  /** PEM of an ECDSA P-256 public key, with `\n` between its lines. */
-  pem: v.string(),
-  /** First instant at which signatures by this key count. Always, when absent. */
-  validFrom: v.optional(time),
-  /** Instant from which signatures by this key count no more. Never, when absent. */
-  validUntil: v.optional(time),
-});
-
-const requirementSchema = v.strictObject({
-  /** Names of the keys that may sign. */
-  signers: v.pipe(v.array(name), v.minLength(1, 'must name a signer'), v.maxLength(MAX_KEYS)),
-  /** How many different ones of them must have signed. One, when absent. */
-  threshold: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1)), 1),
-});
-
-const ruleSchema = v.strictObject({
-  /**
-   * The repositories that the rule is for, with the registry's host as the machine writes it:
-   * `HOST/REPO` for one, `HOST/PREFIX/*` or `HOST/*` for all beneath, `*` for all. Of several that
-   * match, the longest holds; a repository that none matches is refused.
-   */
-  repository: v.pipe(
-    v.string(),
-    v.check(isRepositoryPattern, 'must be HOST/REPO, a prefix of it followed by /*, or *'),
-  ),
-  /** Who must have signed an image. */
-  images: requirementSchema,
-  /** Who must have signed a delta. The same as for images, when absent. */
-  deltas: v.optional(requirementSchema),
-});
-
-const policySchema = v.strictObject({
-  /** Version of this format. */
-  version: v.literal(1, 'must be 1'),
-  /** The keys that rules speak of, by a name of your choice. */
-  keys: v.pipe(v.record(name, keySchema), v.maxEntries(MAX_KEYS)),
-  rules: v.pipe(v.array(ruleSchema), v.maxLength(MAX_RULES)),
-});
-
-/** A key of a policy. */
-export type PolicyKey = {
-  readonly name: string;
-  readonly key: PublicKey;
-  readonly validFrom: Date | undefined;
-  readonly validUntil: Date | undefined;
-};
-
-/** Who must have signed. */
-export type Requirement = { readonly signers: readonly PolicyKey[]; readonly threshold: number };
 
 /** What a policy says about the repositories that a pattern covers. */
 export type PolicyRule = {
   readonly repository: string;
   readonly images: Requirement;
-  readonly deltas: Requirement;
+  /** Who must have signed a delta; undefined where none is used. */
+  readonly deltas: Requirement | undefined;
+  readonly conditions: Conditions;
 };
 
 /** A policy that was read and checked. */
@@ -108,11 +56,12 @@ export function parsePolicy(text: string, where?: string): Policy {
     throw refuse(`${v.getDotPath(issue) ?? 'the file'}: ${issue.message}`);
   }
   const { rules } = parsed.output;
-  const keys = readKeys(parsed.output.keys, where);
+  const signers = readKeys(parsed.output.keys, where);
   const twice = repeated(rules.map((rule) => rule.repository));
   if (twice !== undefined) throw refuse(`two rules are for ${twice}`);
   try {
-    return { rules: rules.map((rule) => readRule(rule, keys)) };
+    addIdentities(signers, parsed.output);
+    return { rules: rules.map((rule) => readRule(rule, signers)) };
   } catch (thrown) {
     throw refuse(toSnapgateError(thrown).message);
   }
@@ -128,10 +77,11 @@ export function findRule(policy: Policy, repository: string): PolicyRule {
   });
 }
 
-type KeyInput = v.InferOutput<typeof policySchema>['keys'];
-
-function readKeys(input: KeyInput, where: string | undefined): Map<string, PolicyKey> {
-  const keys = new Map<string, PolicyKey>();
+function readKeys(
+  input: PolicyInput['keys'],
+  where: string | undefined,
+): Map<string, PolicySigner> {
+  const keys = new Map<string, PolicySigner>();
   const names = new Map<string, string>();
   for (const [name, { pem, validFrom, validUntil }] of Object.entries(input)) {
     const key = parsePublicKey(pem, `${where ?? 'policy'}, key ${name}`);
@@ -148,33 +98,56 @@ function readKeys(input: KeyInput, where: string | undefined): Map<string, Polic
   return keys;
 }
 
-function readRule(
-  input: v.InferOutput<typeof ruleSchema>,
-  keys: ReadonlyMap<string, PolicyKey>,
-): PolicyRule {
+function addIdentities(
+  signers: Map<string, PolicySigner>,
+  { identities, trustedRoots }: Pick<PolicyInput, 'identities' | 'trustedRoots'>,
+): void {
+  const roots = new Map(
+    Object.entries(trustedRoots).map(([name, json]) => [name, parseTrustedRoot(json, name)]),
+  );
+  const names = new Map<string, string>();
+  for (const [name, { trustedRoot, ...identity }] of Object.entries(identities)) {
+    if (signers.has(name)) throw new Error(`${name} is the name of a key and of an identity`);
+    const trust = roots.get(trustedRoot);
+    if (trust === undefined) throw new Error(`${name}: there is no trusted root ${trustedRoot}`);
+    const person = JSON.stringify([identity.issuer, identity.subject]);
+    const other = names.get(person);
+    if (other !== undefined) throw new Error(`${other} and ${name} are one identity`);
+    names.set(person, name);
+    signers.set(name, { name, identity: { ...identity, trust } });
+  }
+}
+
+function readRule(input: RuleInput, signers: ReadonlyMap<string, PolicySigner>): PolicyRule {
   const { repository } = input;
-  const images = readRequirement(input.images, keys, `${repository}, images`);
-  const deltas =
-    input.deltas === undefined
-      ? images
-      : readRequirement(input.deltas, keys, `${repository}, deltas`);
-  return { repository, images, deltas };
+  const images = readRequirement(input.images, signers, `${repository}, images`);
+  return { repository, images, deltas: readDeltas(), conditions: readConditions(input) };
+
+  function readDeltas(): Requirement | undefined {
+    if (input.deltas === false) return undefined;
+    if (input.deltas === undefined) return images;
+    return readRequirement(input.deltas, signers, `${repository}, deltas`);
+  }
 }
 
 function readRequirement(
-  input: v.InferOutput<typeof requirementSchema>,
-  keys: ReadonlyMap<string, PolicyKey>,
+  input: RequirementInput,
+  known: ReadonlyMap<string, PolicySigner>,
   what: string,
 ): Requirement {
+  if ('allOf' in input)
+    return { allOf: input.allOf.map((part) => readRequirement(part, known, what)) };
+  if ('anyOf' in input)
+    return { anyOf: input.anyOf.map((part) => readRequirement(part, known, what)) };
   const twice = repeated(input.signers);
   if (twice !== undefined) throw new Error(`${what}: ${twice} is named twice`);
   if (input.threshold > input.signers.length) {
     throw new Error(`${what}: ${input.threshold} signers are asked for and fewer are named`);
   }
   const signers = input.signers.map((name) => {
-    const key = keys.get(name);
-    if (key === undefined) throw new Error(`${what}: there is no key ${name}`);
-    return key;
+    const signer = known.get(name);
+    if (signer === undefined) throw new Error(`${what}: there is no key or identity ${name}`);
+    return signer;
   });
   return { signers, threshold: input.threshold };
 }

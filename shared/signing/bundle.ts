@@ -7,9 +7,10 @@ import {
 import { toSignedEntity, Verifier } from '@sigstore/verify';
 import type { Digest } from '../digest.ts';
 import { parseStrictJson } from '../strict-json.ts';
+import { type Identity, verifyingIdentity } from './identity.ts';
 import type { PublicKey } from './public-key.ts';
 import { IN_TOTO_PAYLOAD, statementProblem } from './statement.ts';
-import { bad, type Verdict, verdictOf } from './verdict.ts';
+import { bad, printable, type Verdict, verdictOf } from './verdict.ts';
 
 /** Largest bundle read, in bytes. One by key is under 2 KiB, one by certificate under 16 KiB. */
 export const MAX_BUNDLE_BYTES = 128 * 1024;
@@ -20,15 +21,16 @@ const BUNDLE_TYPES: readonly string[] = [
 ];
 
 /**
- * Checks a Sigstore bundle 0.3 as an image signature of `subject` by one of `keys`. What the library
- * leaves open is checked here: the version, the payload type, the statement. Entries of transparency
- * logs and timestamps that a bundle by key carries are not judged, as no log is configured. Never
- * throws.
+ * Checks a Sigstore bundle 0.3 as an image signature of `subject` by one of `keys` or, when it was
+ * made with a certificate, of `identities`. What the library leaves open is checked here: the
+ * version, the payload type, the statement. Entries of transparency logs and timestamps that a bundle
+ * by key carries are not judged, as no log is configured. Never throws.
  */
 export function verifyBundle(
   bytes: Uint8Array,
   subject: Digest,
   keys: readonly PublicKey[],
+  identities: readonly Identity[] = [],
 ): Verdict {
   return verdictOf(() => {
     const bundle = readBundle(bytes);
@@ -37,10 +39,12 @@ export function verifyBundle(
     const { payload, payloadType, signatures } = bundle.content.dsseEnvelope;
     if (signatures.length !== 1) return bad('the envelope must hold one signature');
     if (payloadType !== IN_TOTO_PAYLOAD) return bad('the payload is no in-toto statement');
-    const key = verifyingKey(bundle, keys);
-    if (typeof key === 'string') return bad(key);
+    const isKeyed = bundle.verificationMaterial.content.$case === 'publicKey';
+    const by = isKeyed ? verifyingKey(bundle, keys) : verifyingIdentity(bundle, identities);
+    if (typeof by === 'string') return bad(printable(by));
     const problem = statementProblem(payload, subject);
-    return problem === undefined ? { good: true, key } : bad(problem);
+    if (problem !== undefined) return bad(problem);
+    return 'issuer' in by ? { good: true, identity: by } : { good: true, key: by };
   });
 }
 

@@ -1,8 +1,10 @@
+import type { Identity } from './identity.ts';
 import type { PublicKey } from './public-key.ts';
 
-/** What checking one signature came to. */
+/** What checking one signature came to: by which key or, with a certificate, by whom. */
 export type Verdict =
   | { readonly good: true; readonly key: PublicKey }
+  | { readonly good: true; readonly identity: Identity }
   | { readonly good: false; readonly reason: string };
 
 /** A signature that does not count, and why. */

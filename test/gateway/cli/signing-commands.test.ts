@@ -124,7 +124,7 @@ describe('sign and verify', () => {
     const policy = ['--policy', await writePolicy(1, 'k'), '--repository', 'gate.test/os/edge'];
     expect((await verify(...policy, '--json')).json).toMatchObject({
       ...{ digest: image.stored.digest, kind: 'image', rule: 'gate.test/os/*' },
-      ...{ threshold: 1, allowed: ['k'], signers: ['k'] },
+      ...{ asked: '1 of k', allowed: ['k'], signers: ['k'] },
       signatures: [
         { form: 'bundle', signer: 'k', counted: true },
         { form: 'legacy', signer: 'k', counted: true },

@@ -73,6 +73,7 @@ describe('what was changed at random', () => {
       fc.property(mutated(policy), (bytes) => {
         try {
           for (const rule of parsePolicy(bytes.toString()).rules) {
+            if (!('signers' in rule.images)) throw new Error('a group became another demand');
             expect(rule.images.threshold).toBeGreaterThan(0);
             expect(rule.images.signers.length).toBeGreaterThanOrEqual(rule.images.threshold);
           }
