@@ -1,6 +1,7 @@
 import { mkdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Piece } from '../../shared/delta/piece.ts';
+import type { Workspace } from '../../shared/delta/workspace.ts';
 import { type Digest, digestHex } from '../../shared/digest.ts';
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import { assertBtrfs, syncFileSystem } from './btrfs.ts';
@@ -8,9 +9,11 @@ import { ImageStore } from './image-store.ts';
 import { LayerFiles } from './layer-files.ts';
 import { LayerStore } from './layer-store.ts';
 import { Podman, type Programs, unsupportedVersion } from './podman.ts';
+import { SourceImage } from './source-image.ts';
 import type { BeginOptions, HeldImage, ImageTransaction, Storage } from './storage.ts';
 import { reassembleTar } from './tar-split-file.ts';
 import { presentDepth, Transaction } from './transaction.ts';
+import { workFiles } from './work-files.ts';
 
 /** Where Podman's storage is; `locateStorage` of podman.ts asks Podman itself. */
 export type StorageOptions = {
@@ -78,12 +81,23 @@ class PodmanStorage implements Storage {
     return this.#images.readConfig(image);
   }
 
-  openSource(image: HeldImage): LayerFiles {
+  openSource(image: HeldImage): SourceImage {
     const top = image.layerIds.at(-1);
-    if (top !== undefined) return new LayerFiles(this.#layers.subvolume(top), top);
-    throw new SnapgateError('STORAGE_INVALID', 'an image without layers cannot be a source', {
-      where: image.config,
-    });
+    if (top === undefined) {
+      throw new SnapgateError('STORAGE_INVALID', 'an image without layers cannot be a source', {
+        where: image.config,
+      });
+    }
+    const recordOf = (layer: Digest) => {
+      const id = image.layerIds[image.diffIds.indexOf(layer)];
+      return id === undefined ? undefined : this.#layers.tarSplit(id);
+    };
+    const files = new LayerFiles(this.#layers.subvolume(top), top);
+    return new SourceImage(files, recordOf, this.workspace);
+  }
+
+  get workspace(): Workspace {
+    return workFiles(join(this.workDir, 'parts'));
   }
 
   presentDepth(diffIds: readonly Digest[]): Promise<number> {

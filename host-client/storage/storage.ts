@@ -1,4 +1,5 @@
 import type { Piece, SourceTree } from '../../shared/delta/piece.ts';
+import type { Workspace } from '../../shared/delta/workspace.ts';
 import type { Digest } from '../../shared/digest.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
@@ -72,7 +73,12 @@ export type Storage = {
   readManifest(image: HeldImage): Promise<StoredManifest>;
   /** The config of an image, byte for byte. Throws STORAGE_INVALID. */
   readConfig(image: HeldImage): Promise<Uint8Array>;
-  /** The merged root of an image as the source of a delta. Close it after the last layer. */
+  /** Room for what is kept while a delta is applied. */
+  readonly workspace: Workspace;
+  /**
+   * The merged root of an image as the source of a delta, with the headers of its layers. Close it
+   * after the last layer.
+   */
   openSource(image: HeldImage): SourceTree & Disposable;
   /** How many layers of a chain, counted from its base, are in storage: what a plan may rely on. */
   presentDepth(diffIds: readonly Digest[]): Promise<number>;

@@ -1,7 +1,10 @@
+import { DEFAULT_LAYER_DELTA_LIMITS } from '../../shared/delta/layer-delta/header.ts';
+import { applyLayerDelta } from '../../shared/delta/layer-delta/reader.ts';
+import { createRecompressor } from '../../shared/delta/layer-delta/recompressor.ts';
 import type { Piece, SourceTree } from '../../shared/delta/piece.ts';
 import { applyTarDiff, DEFAULT_TAR_DIFF_LIMITS } from '../../shared/delta/tar-diff.ts';
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
-import { TAR_DIFF } from '../../shared/oci/media-types.ts';
+import { LAYER_DELTA, TAR_DIFF } from '../../shared/oci/media-types.ts';
 import { unpackLayer } from '../../shared/oci/unpack-layer.ts';
 import type { Config } from '../config.ts';
 import type { ImageTransaction, LayerResult, LayerSource, Storage } from '../storage/storage.ts';
@@ -10,9 +13,12 @@ import { fallbackReasonOf } from './choose-way.ts';
 import type { Downloads } from './downloads.ts';
 import type { FetchedLayer, LayerWay, Way } from './ways.ts';
 
+/** Memory that an encoder of compressed content may take, in bytes. */
+const MAX_ENCODER_BYTES = 128 * 1024 * 1024;
+
 /** What building layers needs. */
 export type BuildContext = {
-  readonly storage: Pick<Storage, 'openSource' | 'reassembleLayer'>;
+  readonly storage: Pick<Storage, 'openSource' | 'reassembleLayer' | 'workspace'>;
   readonly downloads: Downloads;
   readonly limits: Config['limits'];
   /** Fetches a layer whole, because it could not be rebuilt. */
@@ -97,18 +103,29 @@ function rebuild(
 }
 
 function applyDelta(
-  { downloads, limits }: BuildContext,
-  layer: FetchedLayer,
+  { storage, downloads, limits }: BuildContext,
+  { fetch, diffId }: FetchedLayer,
   source: SourceTree | undefined,
 ): AsyncIterable<Piece> {
-  if (source === undefined || layer.fetch.mediaType !== TAR_DIFF) {
-    throw new SnapgateError('DELTA_INVALID', `no way to apply ${layer.fetch.mediaType}`);
+  if (source !== undefined && fetch.mediaType === TAR_DIFF) {
+    return applyTarDiff(downloads.read(fetch), source, {
+      ...DEFAULT_TAR_DIFF_LIMITS,
+      maxOutputBytes: limits.layerBytes,
+      maxWindowLog: limits.windowLog,
+    });
   }
-  return applyTarDiff(downloads.read(layer.fetch), source, {
-    ...DEFAULT_TAR_DIFF_LIMITS,
-    maxOutputBytes: limits.layerBytes,
-    maxWindowLog: limits.windowLog,
-  });
+  if (source !== undefined && fetch.mediaType === LAYER_DELTA) {
+    return applyLayerDelta(downloads.read(fetch), {
+      ...{ source, workspace: storage.workspace, expected: diffId },
+      limits: {
+        ...DEFAULT_LAYER_DELTA_LIMITS,
+        maxOutputBytes: limits.layerBytes,
+        maxWindowLog: limits.windowLog,
+      },
+      recompressor: createRecompressor({ maxMemoryBytes: MAX_ENCODER_BYTES }),
+    });
+  }
+  throw new SnapgateError('DELTA_INVALID', `no way to apply ${fetch.mediaType}`);
 }
 
 async function* wholeLayer(

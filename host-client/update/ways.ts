@@ -1,12 +1,12 @@
 import type { DeltaBounds } from '../../shared/delta/annotations.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
-import { layerCompression, TAR_DIFF } from '../../shared/oci/media-types.ts';
+import { LAYER_DELTA, layerCompression, TAR_DIFF } from '../../shared/oci/media-types.ts';
 import type { HeldImage, LayerSource, Storage } from '../storage/storage.ts';
 import type { TrustedDelta } from './delta-artifact.ts';
 import { distinct, type Target } from './target.ts';
 
 /** Media types of layer deltas that can be applied here, most wanted first. */
-export const LAYER_DELTA_FORMATS: readonly string[] = [TAR_DIFF];
+export const LAYER_DELTA_FORMATS: readonly string[] = [LAYER_DELTA, TAR_DIFF];
 
 /** A layer that is in storage: on the same parent, or on another one. */
 export type HeldLayer = LayerSource & { readonly kind: 'reused' | 'reparented' };
