@@ -123,13 +123,13 @@ export class Downloads {
     try {
       const state = await readPart(part, blob);
       if (state.size > blob.size) throw tooLong(blob, source.name);
-      for (let failures = 0; state.size < blob.size; ) {
+      for (let failures: Failures = { count: 0 }; state.size < blob.size; ) {
         const before = state.size;
         try {
           await receive(source, blob, file, state, options);
         } catch (thrown) {
-          failures = nextFailure(toSnapgateError(thrown), failures, state.size - before);
-          await wait(failures, options);
+          failures = addFailure(failures, toSnapgateError(thrown), state.size - before);
+          await wait(failures.count, options);
         }
       }
       if (digestFromHex(state.hash.digest('hex')) !== blob.digest) {
@@ -181,14 +181,21 @@ async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
   }
 }
 
-/** The number of failures in a row, this one included. Throws it when it is one too many. */
-function nextFailure(error: SnapgateError, failures: number, gained: number): number {
+/** Failures in a row, and the one that tells most. */
+type Failures = { readonly count: number; readonly short?: SnapgateError };
+
+/**
+ * Adds a failure. Throws when it is one too many, or no failure of the line. A body that ends too
+ * early is a broken line at first, and a lie when nothing comes after it.
+ */
+function addFailure({ count, short }: Failures, error: SnapgateError, gained: number): Failures {
   if (!LINE_ERRORS.includes(error.code)) throw error;
-  // A body that ends too early is a broken line at first, and a lie when nothing more comes.
-  if (error.code === 'SIZE_INVALID' && gained === 0) throw error;
-  const count = gained >= WORTH_BYTES ? 1 : failures + 1;
-  if (count >= TRIES) throw error;
-  return count;
+  const isShort = error.code === 'SIZE_INVALID';
+  const isAnswered = isShort || error.code === 'UPSTREAM_FAILED';
+  if (gained === 0 && isAnswered && (isShort || short !== undefined)) throw short ?? error;
+  const next = gained >= WORTH_BYTES ? 1 : count + 1;
+  if (next >= TRIES) throw error;
+  return { count: next, ...(isShort ? { short: error } : {}) };
 }
 
 async function wait(failures: number, { pause, signal }: FetchOptions): Promise<void> {

@@ -8,6 +8,7 @@ import type {
   Storage,
 } from '../../host-client/storage/storage.ts';
 import type { Piece, SourceTree } from '../../shared/delta/piece.ts';
+import { MEMORY_WORKSPACE } from '../../shared/delta/workspace.ts';
 import { type Digest, digestFromHex, sha256 } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
@@ -29,6 +30,7 @@ export class FakeStorage implements Storage {
   /** What was done, in order. */
   readonly calls: string[] = [];
   unsupported: string | undefined;
+  readonly workspace = MEMORY_WORKSPACE;
 
   constructor(folder: string) {
     this.graphRoot = folder;
