@@ -67,16 +67,16 @@ export function storedManifest(manifest: object, mediaType: string = OCI_MANIFES
   return { bytes, digest: sha256(bytes), mediaType };
 }
 
-/** Writes a small image, one layer per set of files. */
+/** Writes a small image, one layer per set of files or tar stream. */
 export async function putTinyImage(
   store: ContentWriter,
-  layers: readonly TinyFiles[],
+  layers: readonly (TinyFiles | Uint8Array)[],
   options: { tag?: string; packing?: keyof typeof PACKERS; architecture?: string } = {},
 ): Promise<TinyImage> {
   const { mediaType, compress } = PACKERS[options.packing ?? 'gzip'];
   const written: TinyImage['layers'][number][] = [];
   for (const files of layers) {
-    const tar = await tarOf(files);
+    const tar = files instanceof Uint8Array ? Buffer.from(files) : await tarOf(files);
     const descriptor = await putBytes(store, mediaType, compress(tar));
     written.push({ ...descriptor, diffId: sha256(tar), tar });
   }

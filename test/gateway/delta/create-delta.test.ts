@@ -298,5 +298,5 @@ describe('createDelta, for any two images', () => {
       }),
       { numRuns: 30, seed: 7 },
     );
-  });
+  }, 300_000);
 });
