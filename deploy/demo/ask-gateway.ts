@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Json, Stage } from './stage.ts';
+import { LAYER_DELTA_FORMATS } from '../../host-client/update/ways.ts';
+import type { DeltaJob, Plan } from '../../shared/plan.ts';
+import type { Stage } from './stage.ts';
 
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 
@@ -14,27 +16,38 @@ export async function digestOf(gateway: string, repository: string, tag: string)
   return digest;
 }
 
-/** Has the gateway make a delta, as a machine would. Answers with the digest of its manifest. */
+/**
+ * Has the gateway make the delta between two images (digests of their manifests and configs), in the
+ * format that it would make it in for a machine. Answers with the digest of the delta's manifest.
+ */
 export async function requestDelta(
   stage: Stage,
   gateway: string,
   repository: string,
-  source: string,
+  sourceConfig: string,
   target: string,
 ): Promise<string> {
-  const url = new URL(`http://${gateway}/v2/${repository}/_snapgate/deltas`);
-  let answer = await fetch(url, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ source, target }),
-  });
-  for (let next = url; ; answer = await fetch(next)) {
-    const job = (await answer.json()) as { artifact?: { digest: string } } & Json;
+  const base = `http://${gateway}/v2/${repository}/_snapgate/`;
+  const asked = { target, have: [sourceConfig], formats: LAYER_DELTA_FORMATS };
+  const plan = (await (await post(`${base}plan`, asked)).json()) as Partial<Plan>;
+  const way = plan.ways?.find((one) => one.method === 'delta');
+  if (way?.artifact !== undefined) return way.artifact.digest;
+  if (way === undefined) throw new Error(`no delta is offered: ${JSON.stringify(plan)}`);
+  const url = `${base}deltas`;
+  let answer = await post(url, { source: sourceConfig, target, format: way.format });
+  for (;;) {
+    const job = (await answer.json()) as Partial<DeltaJob>;
     if (job.artifact !== undefined) return job.artifact.digest;
     if (answer.status !== 202) throw new Error(`no delta was made: ${JSON.stringify(job)}`);
-    next = new URL(answer.headers.get('location') ?? next, url);
+    const next = new URL(answer.headers.get('location') ?? '', url);
     await sleep(200, undefined, { signal: stage.signal });
+    answer = await fetch(next);
   }
+}
+
+function post(url: string, body: object): Promise<Response> {
+  const headers = { 'content-type': 'application/json' };
+  return fetch(url, { method: 'POST', headers, body: JSON.stringify(body) });
 }
 
 /** A blob of a delta, as its manifest describes it. */

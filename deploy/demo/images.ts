@@ -7,6 +7,7 @@ export type DemoImage = {
   readonly name: string;
   readonly layout: string;
   readonly digest: string;
+  readonly config: string;
   readonly layers: number;
   /** Manifest, config and compressed layers. */
   readonly bytes: number;
@@ -33,6 +34,7 @@ export async function readDemoImage(folder: string, name: string): Promise<DemoI
     name,
     layout,
     digest,
+    config: manifest.config.digest,
     layers: manifest.layers.length,
     bytes: parts.reduce((sum, part) => sum + part.size, size),
     packages: await readPackages(join(folder, `${name}.packages`)),

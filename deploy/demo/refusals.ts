@@ -21,7 +21,7 @@ export async function showRefusals(cast: Cast): Promise<Json> {
   await publish(cast, v3, cast.publisher);
   const { gateway, v2 } = cast;
   const target = await digestOf(gateway, REPOSITORY, TAG);
-  await corrupt(cast, await requestDelta(stage, gateway, REPOSITORY, v2.digest, target));
+  await corrupt(cast, await requestDelta(stage, gateway, REPOSITORY, v2.config, target));
   const corrupted = await corruptedDelta(cast);
   return { unsigned, wrongKey, corrupted };
 }

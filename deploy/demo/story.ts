@@ -162,7 +162,7 @@ async function makeDelta(cast: Cast): Promise<Making> {
   await publish(cast, `oci:${v2.layout}:v2`, publisher);
   teller.say('The first machine that asks has it made; all others get the same one. Asking now.');
   const started = performance.now();
-  const artifact = await requestDelta(stage, gateway, REPOSITORY, v1.digest, v2.digest);
+  const artifact = await requestDelta(stage, gateway, REPOSITORY, v1.config, v2.digest);
   const seconds = (performance.now() - started) / 1000;
   const { layers } = await readDelta(gateway, REPOSITORY, artifact);
   const layerBytes = layers
