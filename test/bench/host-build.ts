@@ -4,18 +4,15 @@
  * pull of the same image. Run as root: `node test/bench/host-build.ts [V1 V2]`, two OCI layouts.
  */
 import { execFileSync } from 'node:child_process';
-import { createReadStream, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openStorage } from '../../host-client/storage/open-storage.ts';
-import type { LayerSource, Storage } from '../../host-client/storage/storage.ts';
+import type { Storage } from '../../host-client/storage/storage.ts';
 import { keepHeapSmall } from '../../host-client/system/tidy-memory.ts';
 import { formatBytes, formatTable } from '../../shared/cli/format.ts';
-import type { Piece } from '../../shared/delta/piece.ts';
-import { parseImageConfig, parseIndex, parseManifest } from '../../shared/oci/manifest.ts';
-import { unpackLayer } from '../../shared/oci/unpack-layer.ts';
 import { btrfsSkipReason, mountBtrfs } from '../support/btrfs.ts';
-import { sourcedPieces, TestStorage } from '../support/podman-storage.ts';
+import { installImage, TestStorage } from '../support/podman-storage.ts';
 
 type Result = { seconds: number; peakRssBytes: number; written: number; cloned: number };
 
@@ -25,45 +22,15 @@ const [first = '', ...rest] = process.argv.slice(2);
 if (first === '--build') await build(rest);
 else compare(first || join(images, 'v1'), rest[0] ?? join(images, 'v2'));
 
-function openLayout(folder: string) {
-  const blob = (digest: `sha256:${string}`) => join(folder, 'blobs/sha256', digest.slice(7));
-  const [entry] = parseIndex(readFileSync(join(folder, 'index.json'))).manifests;
-  if (entry === undefined) throw new Error(`no image in ${folder}`);
-  const bytes = readFileSync(blob(entry.digest));
-  const { config, layers } = parseManifest(bytes);
-  const configBytes = readFileSync(blob(config.digest));
-  const diffIds = parseImageConfig(configBytes).rootfs.diff_ids;
-  const sources = layers.map((layer, i) => ({ blob: layer, diffId: diffIds[i] })) as LayerSource[];
-  const manifest = { digest: entry.digest, mediaType: entry.mediaType, bytes };
-  const tar = ({ blob: { mediaType, digest }, diffId }: LayerSource) =>
-    unpackLayer(createReadStream(blob(digest)), { mediaType, digest }, diffId);
-  return { manifest, config: configBytes, layers: sources, tar };
-}
-
-async function* pieces(tar: AsyncIterable<Uint8Array>): AsyncGenerator<Piece> {
-  for await (const bytes of tar) yield { bytes };
-}
-
 /** In a process of its own, so that its memory can be told. */
 async function build([way = '', layout = '', graphRoot = '', runRoot = '']: string[]) {
   keepHeapSmall();
   const storage: Storage = await openStorage({ graphRoot, runRoot });
-  const image = openLayout(layout);
-  const [held] = await storage.listImages();
+  const [first] = await storage.listImages();
   const started = performance.now();
-  const total = { written: 0, cloned: 0 };
-  {
-    await using transaction = await storage.begin({ layers: image.layers });
-    using source = way === 'sourced' && held ? storage.openSource(held) : undefined;
-    for (const layer of transaction.missing) {
-      const tar = pieces(image.tar(layer));
-      const result = await transaction.addLayer(layer, source ? sourcedPieces(tar, source) : tar);
-      total.written += result.bytesWritten;
-      total.cloned += result.bytesCloned;
-    }
-    const { manifest, config } = image;
-    await transaction.commit({ manifest, config, name: `localhost/os:${way}` });
-  }
+  const options = way === 'sourced' && first ? { held: first } : {};
+  const result = await installImage(storage, layout, `localhost/os:${way}`, options);
+  const total = { written: result.bytesWritten, cloned: result.bytesCloned };
   const seconds = (performance.now() - started) / 1000;
   const peakRssBytes = process.resourceUsage().maxRSS * 1024;
   console.log(JSON.stringify({ seconds, peakRssBytes, ...total } satisfies Result));

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, realpathSync } from 'node:fs';
+import { dirname } from 'node:path';
 import type { RawEntry } from './raw-tar.ts';
 
 /**
@@ -15,7 +16,14 @@ export function hostPrograms(...programs: string[]): RawEntry[] {
       files.set(library.slice(1), library);
     }
   }
-  return [...files].map(([name, path]) => ({
-    ...{ name, mode: 0o755, content: readFileSync(realpathSync(path)) },
-  }));
+  const folders = new Set<string>();
+  for (const name of files.keys()) {
+    for (let at = dirname(name); at !== '.'; at = dirname(at)) folders.add(at);
+  }
+  return [
+    ...[...folders].sort().map((name) => ({ name, type: '5' })),
+    ...[...files].map(([name, path]) => ({
+      ...{ name, mode: 0o755, content: readFileSync(realpathSync(path)) },
+    })),
+  ];
 }

@@ -1,14 +1,21 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { createReadStream, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { LayoutStore } from '../../gateway/layout/layout-store.ts';
-import type { LayerSource } from '../../host-client/storage/storage.ts';
+import type {
+  BeginOptions,
+  HeldImage,
+  LayerSource,
+  Storage,
+} from '../../host-client/storage/storage.ts';
 import type { Piece, SourceFile, SourceTree } from '../../shared/delta/piece.ts';
-import { sha256 } from '../../shared/digest.ts';
+import { type Digest, digestHex, sha256 } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
+import { parseImageConfig, parseIndex, parseManifest } from '../../shared/oci/manifest.ts';
 import { OCI_CONFIG, OCI_LAYER_GZIP, OCI_LAYER_TAR } from '../../shared/oci/media-types.ts';
+import { unpackLayer } from '../../shared/oci/unpack-layer.ts';
 import { readTar } from '../../shared/tar/reader.ts';
 import { putBytes, storedManifest } from './tiny-image.ts';
 
@@ -56,6 +63,47 @@ function gzip(tar: Buffer): Buffer {
   return packed;
 }
 
+/** Reads the first image of a layout folder; what is larger than memory is not read. */
+export function readLayoutImage(layout: string): Omit<LayoutImage, 'tars' | 'tag'> & {
+  tar(layer: LayerSource): AsyncGenerator<Piece>;
+} {
+  const path = (digest: Digest) => join(layout, 'blobs/sha256', digestHex(digest));
+  const [entry] = parseIndex(readFileSync(join(layout, 'index.json'))).manifests;
+  if (entry === undefined) throw new Error(`no image in ${layout}`);
+  const { digest, mediaType } = entry;
+  const bytes = readFileSync(path(digest));
+  const parsed = parseManifest(bytes);
+  const config = readFileSync(path(parsed.config.digest));
+  const diffIds = parseImageConfig(config).rootfs.diff_ids;
+  const layers = parsed.layers.map((blob, i) => ({ blob, diffId: diffIds[i] as Digest }));
+  async function* tar({ blob, diffId }: LayerSource): AsyncGenerator<Piece> {
+    const body = createReadStream(path(blob.digest));
+    for await (const bytes of unpackLayer(body, blob, diffId)) yield { bytes };
+  }
+  return { layout, manifest: { digest, mediaType, bytes }, config, layers, tar };
+}
+
+/** Puts an image of a layout into storage by our own way; files of a held image are shared. */
+export async function installImage(
+  storage: Storage,
+  layout: string,
+  name: string,
+  options: { held?: HeldImage; begin?: Partial<BeginOptions> } = {},
+): Promise<HeldImage & { bytesWritten: number; bytesCloned: number }> {
+  const image = readLayoutImage(layout);
+  const total = { bytesWritten: 0, bytesCloned: 0 };
+  await using transaction = await storage.begin({ layers: image.layers, ...options.begin });
+  using source = options.held && storage.openSource(options.held);
+  for (const layer of transaction.missing) {
+    const tar = image.tar(layer);
+    const result = await transaction.addLayer(layer, source ? sourcedPieces(tar, source) : tar);
+    total.bytesWritten += result.bytesWritten;
+    total.bytesCloned += result.bytesCloned;
+  }
+  const { manifest, config } = image;
+  return { ...(await transaction.commit({ manifest, config, name })), ...total };
+}
+
 /** A graph root of its own and the programs that work on it. */
 export class TestStorage {
   readonly graphRoot: string;
@@ -78,8 +126,23 @@ export class TestStorage {
     const options = ['--storage-driver', 'btrfs', '--runtime', 'runc'];
     const all = [...storage, ...options, '--cgroup-manager', 'cgroupfs', ...args];
     const { status, stdout, stderr } = spawnSync(program, all, { encoding: 'utf8' });
-    if (status !== 0) throw new Error(`podman ${args.join(' ')}: exit ${status}: ${stderr}`);
+    if (status !== 0) {
+      throw new Error(`podman ${args.join(' ')}: exit ${status}: ${stdout}${stderr}`);
+    }
     return stdout.trim();
+  }
+
+  /** Runs a command in a container of an image and gives back what it printed. */
+  runIn(image: string, ...command: string[]): string {
+    return this.runInOf('podman', image, ...command);
+  }
+
+  /** The same with another podman. */
+  runInOf(program: string, image: string, ...command: string[]): string {
+    // Where the limits of this machine may not be raised.
+    const limits = ['nofile', 'nproc'].flatMap((name) => ['--ulimit', `${name}=1024:1024`]);
+    const options = ['run', '--rm', '--network', 'none', ...limits];
+    return this.podmanOf(program, ...options, image, ...command);
   }
 
   /** Where skopeo finds an image of this storage. */
