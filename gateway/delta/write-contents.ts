@@ -1,9 +1,12 @@
 import { type ContentChunk, ContentWriter } from '../../shared/delta/layer-delta/content-writer.ts';
 import { MAX_SOURCES } from '../../shared/delta/layer-delta/operations.ts';
+import { AddressMap } from '../../shared/delta/layer-delta/prediction.ts';
 import { UNPACK_METHODS } from '../../shared/delta/layer-delta/recompressor.ts';
 import type { ContentSource } from '../../shared/delta/layer-delta/writer.ts';
+import { addressMapOf } from './address-map.ts';
 import type { OpenedStream, SpooledStretch } from './open-packed.ts';
 import type { Likeness, PlannedPart, SharedFile } from './own-plans.ts';
+import { PredictedMatch } from './predicted-match.ts';
 import { SpoolFile } from './spool-file.ts';
 import type { LayerContext, PlannedFile } from './write-layer-delta.ts';
 
@@ -23,6 +26,16 @@ type Run = { readonly size: number } & (
       readonly like?: Likeness;
     }
 );
+
+/** A stretch of a content that resembles one of a base. */
+type Stretch = {
+  readonly source: number;
+  readonly base: SpooledStretch;
+  readonly oldAt: number;
+  readonly from: SpooledStretch;
+  readonly newAt: number;
+  readonly length: number;
+};
 
 /** A content whose parts are there: what remains are operations. */
 export type PreparedContent = {
@@ -238,23 +251,31 @@ export class ContentWork {
     shift: number,
   ): AsyncGenerator<ContentChunk, void, void> {
     const out = new ContentWriter(tableSize);
+    let made = 0;
     for (const run of runs) {
       if (run.kind === 'copy') {
         out.copy(run.source + shift, run.offset, run.size);
+        made += run.size;
         continue;
       }
       const { from, like } = run;
       let done = 0;
+      const isStart = made === 0 && like !== undefined;
+      const predicted = isStart
+        ? this.#predicted(out, run, like, (run.source ?? 0) + shift)
+        : undefined;
       for (let i = 0; like !== undefined && i < like.matches.length; i += 3) {
         const oldAt = like.matches[i] ?? 0;
         const newAt = like.matches[i + 1] ?? 0;
         const length = like.matches[i + 2] ?? 0;
         yield* this.#literal(out, from, done, newAt);
         const source = (run.source ?? 0) + shift;
-        yield* this.#match(out, source, like.base.spooled, oldAt, from, newAt, length);
+        const stretch = { source, base: like.base.spooled, oldAt, from, newAt, length };
+        yield* this.#match(out, stretch, made, predicted);
         done = newAt + length;
       }
       yield* this.#literal(out, from, done, run.size);
+      made += run.size;
     }
     yield* out.finish();
   }
@@ -273,14 +294,29 @@ export class ContentWork {
     }
   }
 
+  /** Sets up prediction for a program that is the whole of a content. */
+  #predicted(
+    out: ContentWriter,
+    { from, size }: { readonly from: SpooledStretch; readonly size: number },
+    { base, matches }: Likeness,
+    source: number,
+  ): PredictedMatch | undefined {
+    const { file, ...place } = base.spooled;
+    const parts = addressMapOf(
+      { read: this.#file(file).read, ...place },
+      { read: this.#file(from.file).read, offset: from.offset, size },
+      matches,
+    );
+    if (parts === undefined) return undefined;
+    out.map(source, parts);
+    return new PredictedMatch(new AddressMap(parts));
+  }
+
   *#match(
     out: ContentWriter,
-    source: number,
-    base: SpooledStretch,
-    oldAt: number,
-    from: SpooledStretch,
-    newAt: number,
-    length: number,
+    { source, base, oldAt, from, newAt, length }: Stretch,
+    made: number,
+    predicted: PredictedMatch | undefined,
   ): Generator<ContentChunk, void, void> {
     for (let done = 0; done < length; done += CHUNK) {
       const count = Math.min(CHUNK, length - done);
@@ -288,7 +324,9 @@ export class ContentWork {
       const fresh = this.#new.subarray(0, count);
       this.#file(base.file).read(old, base.offset + oldAt + done);
       this.#file(from.file).read(fresh, from.offset + newAt + done);
-      out.add(source, oldAt + done, old, fresh);
+      const position = oldAt + done;
+      if (predicted === undefined) out.add(source, position, old, fresh);
+      else predicted.add(out, { source, position, made: made + newAt + done, old, fresh });
       yield* out.takeFull();
     }
   }

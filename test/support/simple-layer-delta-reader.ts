@@ -51,7 +51,10 @@ type Segment = { checkpoint?: { output: number; pointer: number }; streams: Buff
 type Coder = { coder: number; parameter: number };
 type Header = { size: number; digest: string; layers: string[]; coders: Coder[] };
 type Rec = { block: Buffer; data: Buffer };
-type Source = { read: () => Buffer; position: number };
+type Stretch = { offset: number; length: number; address: number };
+type Interval = { start: number; shift: number };
+type AddressMap = { source: Stretch[]; content: Stretch[]; intervals: Interval[] };
+type Source = { read: () => Buffer; position: number; map?: AddressMap };
 type Entry = { records: Rec[]; padding: Buffer };
 
 /** The tar stream, or an Error. */
@@ -143,6 +146,7 @@ class Applier {
   pointer = 0;
   parts: (Buffer | undefined)[] = [];
   recipes: Buffer[] = [];
+  mode = 0;
   lastRecords = new Map<string, Rec>();
   lastMtime = 0;
   substitution: { from: Buffer; to: Buffer } | undefined;
@@ -367,6 +371,7 @@ class Applier {
     const table: Source[] = [];
     if (defaultPath !== undefined) table.push({ read: () => this.file(defaultPath), position: 0 });
     let current = table[0];
+    this.mode = 0;
     for (let left = size; left > 0; ) {
       if (this.stream(1).at === this.stream(1).all.length) {
         if (!this.segment(true)) throw new Error('ends inside a command');
@@ -374,9 +379,15 @@ class Applier {
       }
       const code = this.stream(1).byte();
       if (code <= 4) {
-        const bytes = this.data(code, left, current);
+        const bytes = this.data(code, left, current, size - left);
         made.push(bytes);
         left -= bytes.length;
+      } else if (code === 9) {
+        if (current === undefined) throw new Error('no source');
+        current.map = this.readMap();
+      } else if (code === 10) {
+        this.mode = this.stream(0).number();
+        if (this.mode > 2) throw new Error('mode');
       } else {
         current = this.newSource(code, table);
       }
@@ -403,7 +414,32 @@ class Applier {
     return added;
   }
 
-  data(code: number, left: number, current: Source | undefined): Buffer {
+  readMap(): AddressMap {
+    const c = this.stream(0);
+    const stretches = () => {
+      const count = positive(c.number());
+      if (count > 64) throw new Error('too many stretches');
+      return Array.from({ length: count }, () => ({
+        offset: c.number(),
+        length: c.number(),
+        address: c.signed(),
+      }));
+    };
+    const [source, content] = [stretches(), stretches()];
+    const count = positive(c.number());
+    if (count > 262144) throw new Error('too many intervals');
+    const intervals: Interval[] = [];
+    for (let i = 0; i < count; i += 1) {
+      const before = intervals.at(-1) ?? { start: 0, shift: 0 };
+      intervals.push({
+        start: before.start + this.stream(2).number(),
+        shift: before.shift + this.stream(3).signed(),
+      });
+    }
+    return { source, content, intervals };
+  }
+
+  data(code: number, left: number, current: Source | undefined, made: number): Buffer {
     const length = positive(this.stream(2).number());
     if (length > left) throw new Error('too long');
     if (code === 4) {
@@ -417,6 +453,10 @@ class Applier {
       throw new Error('outside of the source');
     }
     const bytes = Buffer.from(from.subarray(current.position, current.position + length));
+    if (code < 2 && this.mode > 0) {
+      if (length > 65536 || current.map === undefined) throw new Error('prediction');
+      predict(current.map, this.mode, bytes, current.position, made);
+    }
     if (code < 2) this.addRuns(bytes);
     current.position += length;
     return bytes;
@@ -482,6 +522,90 @@ class Applier {
     if (part?.length !== size) throw new Error('encoded size');
     this.parts.push(part);
   }
+}
+
+const OPERANDS = new Set(
+  Buffer.from(
+    '010309 0b1011131b2123 28292b2e2f313338393a3b54575859 5c5e63696b6f7e7f80818384858889 8a8b8dafb6b7bebfc6c7d6dbeff6f7ff'.replaceAll(
+      ' ',
+      '',
+    ),
+    'hex',
+  ),
+);
+
+function predict(map: AddressMap, mode: number, p: Buffer, q: number, r: number): void {
+  const o = Buffer.from(p);
+  if (mode === 2) {
+    for (let i = 0; i + 8 <= o.length; i += 1) {
+      if ((q + i) % 8 !== 0) continue;
+      const y = newAddress(map, Number(o.readBigInt64LE(i)));
+      if (y !== undefined) p.writeBigInt64LE(BigInt(y), i);
+    }
+    return;
+  }
+  for (let i = 0; i < o.length; ) {
+    const found = operand(o, i);
+    const done = found !== undefined && replaceOperand(map, o, p, found, q, r);
+    i = found !== undefined && done ? found.k + 4 : i + 1;
+  }
+}
+
+type Operand = { k: number; e: number; isRelative: boolean };
+
+function operand(o: Buffer, i: number): Operand | undefined {
+  const b = o[i] as number;
+  if (b === 0xe8 || b === 0xe9) return { k: i + 1, e: 4, isRelative: true };
+  const next = o[i + 1] ?? 0;
+  if (b === 0x0f && next >= 0x80 && next <= 0x8f) return { k: i + 2, e: 4, isRelative: true };
+  const before = i > 0 ? (o[i - 1] as number) : -1;
+  if ((b & 0xc7) === 0x05 && OPERANDS.has(before)) {
+    const zero = (b & 0x38) === 0;
+    let e = 4;
+    if ([0x6b, 0x80, 0x83, 0xc6].includes(before) || (before === 0xf6 && zero)) e = 5;
+    if ([0x69, 0x81, 0xc7].includes(before) || (before === 0xf7 && zero)) e = 8;
+    return { k: i + 1, e, isRelative: true };
+  }
+  if (b === 0xc7) return { k: i + 2, e: 0, isRelative: false };
+  if (b === 0x68 || (b >= 0xb8 && b <= 0xbf)) return { k: i + 1, e: 0, isRelative: false };
+  return undefined;
+}
+
+function replaceOperand(
+  map: AddressMap,
+  o: Buffer,
+  p: Buffer,
+  { k, e, isRelative }: Operand,
+  q: number,
+  r: number,
+): boolean {
+  if (k + 4 > o.length) return false;
+  const x = o.readInt32LE(k);
+  if (!isRelative) {
+    const y = newAddress(map, x);
+    if (y !== undefined) p.writeInt32LE(y | 0, k);
+    return y !== undefined;
+  }
+  const s = addressOf(map.source, q + k);
+  const t = addressOf(map.content, r + k);
+  const y = s === undefined ? undefined : newAddress(map, s + e + x);
+  if (y === undefined || t === undefined) return false;
+  p.writeInt32LE((y - e - t) | 0, k);
+  return true;
+}
+
+function addressOf(stretches: Stretch[], o: number): number | undefined {
+  const found = stretches.find(({ offset, length }) => o >= offset && o < offset + length);
+  return found && found.address + o - found.offset;
+}
+
+function newAddress(map: AddressMap, v: number): number | undefined {
+  if (Math.abs(v) > 2 ** 52) return undefined;
+  const found = map.source.find(({ address, length }) => v >= address && v < address + length);
+  if (found === undefined) return undefined;
+  const o = v - found.address + found.offset;
+  const interval = map.intervals.findLast(({ start }) => start <= o);
+  return interval && addressOf(map.content, o + interval.shift);
 }
 
 function positive(n: number): number {

@@ -1,5 +1,7 @@
 import { ByteWriter } from './bytes.ts';
+import { writeAddressMap } from './map-codec.ts';
 import { OPERATION } from './operations.ts';
+import { type AddressMapParts, MODE } from './prediction.ts';
 
 /** Operations of a content with their bytes by stream; goes into one segment. */
 export type ContentChunk = {
@@ -9,7 +11,7 @@ export type ContentChunk = {
   readonly runs: Uint8Array<ArrayBuffer>;
   readonly differences: Uint8Array<ArrayBuffer>;
   readonly literals: Uint8Array<ArrayBuffer>;
-  /** Numbers of sources that are switched to. */
+  /** Numbers of sources that are switched to, maps, modes. */
   readonly commands: Uint8Array<ArrayBuffer>;
 };
 
@@ -31,6 +33,7 @@ export class ContentWriter {
   #chunks: ContentChunk[] = [];
   readonly #positions: number[];
   #current: number | undefined;
+  #mode: number = MODE.PLAIN;
 
   /** `current` is the last source of a table of `sources`, or undefined when there is none. */
   constructor(sources: number) {
@@ -56,11 +59,37 @@ export class ContentWriter {
         at = equal;
         continue;
       }
+      this.#setMode(MODE.PLAIN);
       this.#place(source, offset + at, OPERATION.ADD, end - at);
       this.#runs(old.subarray(at, end), fresh.subarray(at, end));
       this.#closeFull();
       at = end;
     }
+  }
+
+  /** Gives a source an address map, to be called before predictions from it. */
+  map(source: number, parts: AddressMapParts): void {
+    this.#switch(source);
+    this.#streams.operations.byte(OPERATION.MAP);
+    writeAddressMap(this.#streams, parts);
+    this.#closeFull();
+  }
+
+  /**
+   * `fresh` as what differs from what the reader predicts in a mode, at most 64 KiB; the prediction
+   * is made of as many bytes of a source at `offset`.
+   */
+  addPredicted(
+    source: number,
+    offset: number,
+    mode: number,
+    predicted: Uint8Array,
+    fresh: Uint8Array,
+  ): void {
+    this.#setMode(mode);
+    this.#place(source, offset, OPERATION.ADD, fresh.length);
+    this.#runs(predicted, fresh);
+    this.#closeFull();
   }
 
   /** Bytes that come from no source. */
@@ -91,18 +120,28 @@ export class ContentWriter {
   }
 
   #place(source: number, offset: number, operation: number, length: number): void {
-    const { operations, lengths, seeks, commands } = this.#streams;
-    if (this.#current !== source) {
-      operations.byte(OPERATION.SWITCH);
-      commands.number(source);
-      this.#current = source;
-    }
+    const { operations, lengths, seeks } = this.#streams;
+    this.#switch(source);
     const position = this.#positions[source] ?? 0;
     const seek = offset - position;
     operations.byte(seek === 0 ? operation : operation + 1);
     if (seek !== 0) seeks.signed(seek);
     lengths.number(length);
     this.#positions[source] = offset + length;
+  }
+
+  #switch(source: number): void {
+    if (this.#current === source) return;
+    this.#streams.operations.byte(OPERATION.SWITCH);
+    this.#streams.commands.number(source);
+    this.#current = source;
+  }
+
+  #setMode(mode: number): void {
+    if (this.#mode === mode) return;
+    this.#streams.operations.byte(OPERATION.MODE);
+    this.#streams.commands.number(mode);
+    this.#mode = mode;
   }
 
   #runs(old: Uint8Array, fresh: Uint8Array): void {

@@ -1,6 +1,8 @@
 import type { Piece, SourceFile } from '../piece.ts';
 import { type ByteReader, invalidDelta } from './bytes.ts';
 import type { StreamName } from './header.ts';
+import { readAddressMap } from './map-codec.ts';
+import { type AddressMap, MAX_PREDICTED, MODE } from './prediction.ts';
 import { sourceMismatch, WindowedReader } from './source-reader.ts';
 
 /** Operation codes (FORMAT.md section 6). */
@@ -14,6 +16,8 @@ export const OPERATION = {
   ENTRY_FILE: 6,
   PART: 7,
   SWITCH: 8,
+  MAP: 9,
+  MODE: 10,
 } as const;
 
 /** Most sources that the content of one entry or part may have. */
@@ -44,6 +48,7 @@ class Source {
   readonly #open: () => SourceFile;
   #file: SourceFile | undefined;
   position = 0;
+  map: AddressMap | undefined;
 
   constructor(open: () => SourceFile, shared: boolean) {
     this.#open = open;
@@ -61,7 +66,11 @@ export class Operations {
   readonly #context: OperationContext;
   readonly #output = Buffer.allocUnsafe(OUTPUT_BYTES);
   readonly #window = new WindowedReader();
+  readonly #old = Buffer.allocUnsafe(ADD_BYTES);
   #filled = 0;
+  #mode: number = MODE.PLAIN;
+  /** Bytes of the content before the present operation. */
+  #made = 0;
   #sources: Source[] = [];
   #current: Source | undefined;
 
@@ -77,6 +86,7 @@ export class Operations {
     this.#sources = defaultSource === undefined ? [] : [new Source(defaultSource, true)];
     this.#current = this.#sources[0];
     this.#filled = 0;
+    this.#mode = MODE.PLAIN;
     const { operations } = this.#context.streams;
     for (let left = size; left > 0; ) {
       if (operations.left === 0) {
@@ -92,6 +102,7 @@ export class Operations {
       if (length === 0 || length > left) {
         throw invalidDelta('an operation makes more than is wanted, or nothing');
       }
+      this.#made = size - left;
       if (code === OPERATION.LITERAL) yield* this.#literal(length);
       else yield* this.#copy(code, length);
       left -= length;
@@ -117,6 +128,17 @@ export class Operations {
     if (code === OPERATION.SWITCH) {
       this.#current = this.#sources[commands.number()];
       if (this.#current === undefined) throw invalidDelta('the delta switches to no source');
+      return;
+    }
+    if (code === OPERATION.MODE) {
+      this.#mode = commands.number();
+      if (this.#mode > MODE.ADDRESSES) throw invalidDelta('the delta predicts in an unknown mode');
+      return;
+    }
+    if (code === OPERATION.MAP) {
+      if (this.#current === undefined)
+        throw invalidDelta('the delta maps before it names a source');
+      this.#current.map = readAddressMap(this.#context.streams);
       return;
     }
     if (this.#sources.length === MAX_SOURCES) throw invalidDelta('a content has too many sources');
@@ -153,7 +175,8 @@ export class Operations {
     }
     if (code === OPERATION.COPY || code === OPERATION.COPY_SEEK) {
       yield* this.#equal(source, length);
-    } else yield* this.#add(source, length);
+    } else if (this.#mode === MODE.PLAIN) yield* this.#add(source, length);
+    else yield* this.#predicted(source, length);
   }
 
   *#add(source: Source, length: number): Generator<Piece, void, void> {
@@ -169,6 +192,32 @@ export class Operations {
       if (this.#filled === OUTPUT_BYTES) yield this.#flush();
       left -= this.#addRuns(source, run, left);
     }
+  }
+
+  /** Adds differences to what is predicted, all at once. */
+  *#predicted(source: Source, length: number): Generator<Piece, void, void> {
+    if (length > MAX_PREDICTED || source.map === undefined) {
+      throw invalidDelta('the delta predicts too much at once, or without a map');
+    }
+    if (OUTPUT_BYTES - this.#filled < length) yield this.#flush();
+    const bytes = this.#output.subarray(this.#filled, this.#filled + length);
+    this.#window.read(source.file, bytes, source.position);
+    const old = this.#old.subarray(0, length);
+    old.set(bytes);
+    source.map.predict(this.#mode, bytes, old, source.position, this.#made);
+    const run: Run = { equal: 0, differing: 0 };
+    for (let at = 0; at < length; ) {
+      this.#nextRun(run, length - at);
+      at += run.equal;
+      const added = this.#context.streams.differences.bytes(run.differing);
+      for (let i = 0; i < added.length; i += 1) {
+        bytes[at + i] = (bytes[at + i] as number) + (added[i] as number);
+      }
+      at += added.length;
+      run.differing = 0;
+    }
+    this.#filled += length;
+    source.position += length;
   }
 
   /** Adds runs into what is free of the output, up to a long equal one; says how many bytes. */

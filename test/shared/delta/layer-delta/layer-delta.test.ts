@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ContentWriter } from '../../../../shared/delta/layer-delta/content-writer.ts';
 import { splitRecords } from '../../../../shared/delta/layer-delta/entry-writer.ts';
+import { AddressMap } from '../../../../shared/delta/layer-delta/prediction.ts';
 import { SourceEntries } from '../../../../shared/delta/layer-delta/source-entries.ts';
 import type { LayerDeltaWriter } from '../../../../shared/delta/layer-delta/writer.ts';
 import { type Digest, sha256 } from '../../../../shared/digest.ts';
@@ -196,5 +197,60 @@ describe('a layer delta', () => {
       writer.free(part);
     });
     expect((await applyBoth(delta, source)).toString()).toBe(target.toString());
+  });
+
+  it('predicts addresses alike in both readers', async () => {
+    const opcode = fc.constantFrom(
+      0xe8,
+      0xe9,
+      0x0f,
+      0x85,
+      0x8b,
+      0x05,
+      0x0d,
+      0xc7,
+      0x68,
+      0xb8,
+      0,
+      0xff,
+    );
+    const code = fc.array(fc.oneof(opcode, opcode, fc.nat(255)), {
+      minLength: 64,
+      maxLength: 4000,
+    });
+    const stretch = fc.record({
+      offset: fc.nat(3000),
+      length: fc.nat(4000),
+      address: fc.oneof(fc.integer({ min: -4000, max: 4000 }), fc.constant(-(2 ** 31))),
+    });
+    const stretches = fc.array(stretch, { minLength: 1, maxLength: 3 });
+    const moves = fc.array(fc.tuple(fc.nat(300), fc.integer({ min: -500, max: 500 })), {
+      minLength: 1,
+      maxLength: 20,
+    });
+    await fc.assert(
+      fc.asyncProperty(
+        ...([code, stretches, stretches, moves, fc.constantFrom(1, 2), fc.nat(40)] as const),
+        async (bytes, source, content, moved, mode, at) => {
+          const old = Buffer.from(bytes);
+          let start = 0;
+          const starts = Float64Array.from(moved, ([step]) => (start += step));
+          const shifts = Float64Array.from(moved, ([, shift]) => shift);
+          const parts = { source, content, starts, shifts };
+          const part = old.subarray(at);
+          const guess = Buffer.from(part);
+          new AddressMap(parts).predict(mode, guess, part, at, 0);
+          const target = guess.map((byte, i) => (i % 97 === 0 ? byte + 1 : byte)) as Buffer;
+          const delta = await writeLayerDelta(Buffer.from(target), [], async (writer) => {
+            const out = new ContentWriter(1);
+            out.map(0, parts);
+            out.addPredicted(0, at, mode, guess, target);
+            await writer.stream(target.length, [{ kind: 'file', path: 'a' }], out.finish());
+          });
+          expect((await applyBoth(delta, { files: { a: old } })).equals(target)).toBe(true);
+        },
+      ),
+      { numRuns: 300 },
+    );
   });
 });

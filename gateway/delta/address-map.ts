@@ -1,0 +1,94 @@
+import {
+  type AddressMapParts,
+  type AddressStretch,
+  MAX_INTERVALS,
+  MAX_STRETCHES,
+} from '../../shared/delta/layer-delta/prediction.ts';
+import type { ReadRange } from './spool-file.ts';
+
+/** Matches are laid on a grid of this many bytes: where two overlap, the longer one counts. */
+const GRID = 16;
+/** Shorter matches say little about where code moved, in bytes. */
+const MIN_MATCH = 64;
+/** Programs smaller than this, in bytes, would not gain what a map costs. */
+const MIN_PROGRAM = 32 * 1024;
+/** A map that has more intervals than one for so many bytes would cost too much. */
+const BYTES_FOR_INTERVAL = 512;
+
+const ELF_MAGIC = 0x464c457f;
+const X86_64 = 62;
+const PT_LOAD = 1;
+
+type FileStretch = { readonly read: ReadRange; readonly offset: number; readonly size: number };
+
+/**
+ * How a program moved from one version to the next, from the matches of its bytes (old offset, new
+ * offset, length, three numbers each). Undefined for what is no x86-64 program of some size.
+ */
+export function addressMapOf(
+  old: FileStretch,
+  fresh: FileStretch,
+  matches: Float64Array,
+): AddressMapParts | undefined {
+  if (old.size < MIN_PROGRAM || fresh.size < MIN_PROGRAM) return undefined;
+  const source = loadedStretches(old);
+  const content = loadedStretches(fresh);
+  if (source === undefined || content === undefined) return undefined;
+  const intervals = intervalsOf(matches, old.size);
+  const most = Math.min(MAX_INTERVALS, old.size / BYTES_FOR_INTERVAL);
+  if (intervals.starts.length === 0 || intervals.starts.length > most) return undefined;
+  return { source, content, ...intervals };
+}
+
+/** The PT_LOAD segments of an ELF program (System V ABI, chapter 5). */
+function loadedStretches({ read, offset, size }: FileStretch): AddressStretch[] | undefined {
+  const head = Buffer.alloc(64);
+  read(head, offset);
+  const isProgram =
+    head.readUInt32LE(0) === ELF_MAGIC && head[4] === 2 && head.readUInt16LE(18) === X86_64;
+  if (!isProgram) return undefined;
+  const tableAt = Number(head.readBigUInt64LE(32));
+  const entrySize = head.readUInt16LE(54);
+  const count = head.readUInt16LE(56);
+  const fits = entrySize >= 56 && count > 0 && tableAt + entrySize * count <= size;
+  if (!fits || count > 4 * MAX_STRETCHES) return undefined;
+  const table = Buffer.alloc(entrySize * count);
+  read(table, offset + tableAt);
+  const found: AddressStretch[] = [];
+  for (let at = 0; at < table.length; at += entrySize) {
+    if (table.readUInt32LE(at) !== PT_LOAD) continue;
+    const place = Number(table.readBigUInt64LE(at + 8));
+    const address = Number(table.readBigInt64LE(at + 16));
+    const length = Number(table.readBigUInt64LE(at + 32));
+    if (length === 0) continue;
+    if (![place, address, length].every(Number.isSafeInteger)) return undefined;
+    if (Math.abs(address) > 2 ** 51 || place + length > size) return undefined;
+    found.push({ offset: place, length, address });
+  }
+  return found.length > 0 && found.length <= MAX_STRETCHES ? found : undefined;
+}
+
+/** Where each stretch of the old file went; where nothing matches, as what is before it. */
+function intervalsOf(matches: Float64Array, size: number) {
+  const owners = new Int32Array(Math.ceil(size / GRID)).fill(-1);
+  const order = Array.from({ length: matches.length / 3 }, (_, i) => i)
+    .filter((i) => (matches[3 * i + 2] ?? 0) >= MIN_MATCH)
+    .sort((a, b) => (matches[3 * b + 2] ?? 0) - (matches[3 * a + 2] ?? 0));
+  for (const i of order) {
+    const start = matches[3 * i] ?? 0;
+    const end = start + (matches[3 * i + 2] ?? 0);
+    for (let cell = Math.ceil(start / GRID); (cell + 1) * GRID <= end; cell += 1) {
+      if (owners[cell] === -1) owners[cell] = i;
+    }
+  }
+  const starts: number[] = [];
+  const shifts: number[] = [];
+  for (const [cell, i] of owners.entries()) {
+    if (i < 0) continue;
+    const shift = (matches[3 * i + 1] ?? 0) - (matches[3 * i] ?? 0);
+    if (shift === shifts.at(-1)) continue;
+    starts.push(cell * GRID);
+    shifts.push(shift);
+  }
+  return { starts: Float64Array.from(starts), shifts: Float64Array.from(shifts) };
+}

@@ -1,0 +1,88 @@
+import type { ContentWriter } from '../../shared/delta/layer-delta/content-writer.ts';
+import { type AddressMap, MAX_PREDICTED, MODE } from '../../shared/delta/layer-delta/prediction.ts';
+
+/** Modes are chosen for blocks of this many bytes. */
+const BLOCK = 4096;
+/** With fewer differing bytes in a block nothing is predicted. */
+const MIN_DIFFERING = 16;
+/** What changing the mode costs, in bytes. */
+const SWITCH_COST = 6;
+
+/** A stretch of a content that resembles one of a source. */
+export type MatchedStretch = {
+  /** The source's place in the table of sources. */
+  readonly source: number;
+  /** Where `old` stands in the source, and `fresh` in the content; bytes. */
+  readonly position: number;
+  readonly made: number;
+  readonly old: Buffer;
+  readonly fresh: Buffer;
+};
+
+/** Adds stretches with the mode of prediction that suits each part of them best. */
+export class PredictedMatch {
+  readonly #map: AddressMap;
+  readonly #guess = Buffer.allocUnsafe(MAX_PREDICTED);
+  #mode: number = MODE.PLAIN;
+
+  constructor(map: AddressMap) {
+    this.#map = map;
+  }
+
+  add(out: ContentWriter, stretch: MatchedStretch): void {
+    const { length } = stretch.fresh;
+    for (let start = 0; start < length; ) {
+      const mode = this.#choose(stretch, start);
+      let end = Math.min(length, start + BLOCK);
+      while (end < length && end + BLOCK - start <= MAX_PREDICTED) {
+        if (this.#choose(stretch, end) !== mode) break;
+        end = Math.min(length, end + BLOCK);
+      }
+      this.#add(out, stretch, start, end, mode);
+      start = end;
+    }
+  }
+
+  #add(out: ContentWriter, stretch: MatchedStretch, start: number, end: number, mode: number) {
+    const { source, position } = stretch;
+    const old = stretch.old.subarray(start, end);
+    const fresh = stretch.fresh.subarray(start, end);
+    this.#mode = mode;
+    if (mode === MODE.PLAIN) out.add(source, position + start, old, fresh);
+    else {
+      const guess = this.#predict(stretch, start, end, mode);
+      out.addPredicted(source, position + start, mode, guess, fresh);
+    }
+  }
+
+  #predict({ old, position, made }: MatchedStretch, start: number, end: number, mode: number) {
+    const bytes = old.subarray(start, end);
+    const guess = this.#guess.subarray(0, bytes.length);
+    guess.set(bytes);
+    this.#map.predict(mode, guess, bytes, position + start, made + start);
+    return guess;
+  }
+
+  #choose(stretch: MatchedStretch, start: number): number {
+    const end = Math.min(stretch.fresh.length, start + BLOCK);
+    const fresh = stretch.fresh.subarray(start, end);
+    const plain = differing(stretch.old.subarray(start, end), fresh);
+    if (plain < MIN_DIFFERING) return MODE.PLAIN;
+    let best: number = MODE.PLAIN;
+    let least = plain + (this.#mode === MODE.PLAIN ? 0 : SWITCH_COST);
+    for (const mode of [MODE.X86_64, MODE.ADDRESSES]) {
+      const guess = this.#predict(stretch, start, end, mode);
+      const cost = differing(guess, fresh) + (this.#mode === mode ? 0 : SWITCH_COST);
+      if (cost >= least) continue;
+      best = mode;
+      least = cost;
+    }
+    return best;
+  }
+}
+
+function differing(a: Uint8Array, b: Uint8Array): number {
+  let count = 0;
+  for (let i = 0; i < b.length; i += 1) if (a[i] !== b[i]) count += 1;
+  return count;
+}
