@@ -4,6 +4,7 @@ import { deltaApplyCommand } from './cli/delta-apply.ts';
 import { deltaCreateCommand } from './cli/delta-create.ts';
 import { deltaInspectCommand } from './cli/delta-inspect.ts';
 import { keysGenerateCommand, keysShowCommand } from './cli/keys.ts';
+import { policyExportCommand, policyTestCommand } from './cli/policy.ts';
 import { serveCommand } from './cli/serve.ts';
 import { signCommand } from './cli/sign.ts';
 import { verifyCommand } from './cli/verify.ts';
@@ -19,6 +20,8 @@ const program: Program = {
     deltaInspectCommand,
     signCommand,
     verifyCommand,
+    policyTestCommand,
+    policyExportCommand,
     keysGenerateCommand,
     keysShowCommand,
   ],

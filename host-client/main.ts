@@ -8,6 +8,7 @@ import { gcCommand } from './cli/gc.ts';
 import { installCommand } from './cli/install.ts';
 import { listCommand } from './cli/list.ts';
 import { SETTING_OPTIONS } from './cli/options.ts';
+import { policyImportCommand, policyTestCommand } from './cli/policy.ts';
 import { rollbackCommand } from './cli/rollback.ts';
 import { statusCommand } from './cli/status.ts';
 import { updateCommand } from './cli/update.ts';
@@ -28,6 +29,8 @@ const commands: Program = {
     listCommand,
     rollbackCommand,
     verifyCommand,
+    policyTestCommand,
+    policyImportCommand,
     gcCommand,
     bootCompleteCommand,
     etcDiffCommand,

@@ -1,13 +1,11 @@
-import { readFile } from 'node:fs/promises';
 import { type Command, type CommandContext, stringOption } from '../../shared/cli/command.ts';
 import { formatTable } from '../../shared/cli/format.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import { parsePlatform } from '../../shared/oci/manifest.ts';
-import { parseReference, parseRegistryReference } from '../../shared/oci/reference.ts';
 import { NO_CONDITIONS } from '../../shared/policy/conditions.ts';
 import { kindOf } from '../../shared/policy/explain.ts';
-import { type Policy, parsePolicy } from '../../shared/policy/policy.ts';
+import type { Policy } from '../../shared/policy/policy.ts';
 import { demandOf, signersOf } from '../../shared/policy/requirement.ts';
 import {
   type Examination,
@@ -19,6 +17,7 @@ import { parsePublicKey } from '../../shared/signing/public-key.ts';
 import { resolveManifest } from '../plan/read-image.ts';
 import { openText, REGISTRY_OPTIONS } from './delta-options.ts';
 import { readKeyFile } from './keys.ts';
+import { noPolicyName, POLICY_OPTION, policyName, readPolicyOption } from './policy-file.ts';
 
 /** What `verify --json` prints. */
 type VerifyResult = {
@@ -41,7 +40,7 @@ export const verifyCommand: Command<VerifyResult> = {
   summary: 'Judge the signatures of an image or a delta, and explain the verdict',
   arguments: 'REF',
   options: {
-    policy: { type: 'string', value: 'FILE', help: 'policy file, as the host client has it' },
+    ...POLICY_OPTION,
     key: {
       type: 'string',
       value: 'FILE',
@@ -117,26 +116,14 @@ async function readPolicy({ options }: CommandContext): Promise<Policy> {
     const conditions = NO_CONDITIONS;
     return { rules: [{ repository: '*', images: requirement, deltas: requirement, conditions }] };
   }
-  try {
-    return parsePolicy(await readFile(file ?? '', 'utf8'), file);
-  } catch (cause) {
-    if (cause instanceof SnapgateError) throw cause;
-    throw new SnapgateError('CONFIG_INVALID', 'the policy file cannot be read', {
-      where: file ?? '',
-      hint: 'Correct its path or its permissions.',
-      cause,
-    });
-  }
+  return readPolicyOption(options);
 }
 
 function repositoryOf({ options }: CommandContext, text: string): string {
-  const given = stringOption(options, 'repository');
-  const ref = given === undefined ? parseReference(text) : parseRegistryReference(given);
-  if (ref.kind === 'docker') return `${ref.registry}/${ref.repository}`;
-  if (stringOption(options, 'key') !== undefined) return ref.path;
-  throw new SnapgateError('USAGE', 'a folder or archive has no name to look up in a policy', {
-    hint: 'Give --repository HOST/REPO, the name that machines will know the image by.',
-  });
+  const name = policyName(text, stringOption(options, 'repository'));
+  if (name !== undefined) return name;
+  if (stringOption(options, 'key') !== undefined) return text;
+  throw noPolicyName();
 }
 
 function resultOf(

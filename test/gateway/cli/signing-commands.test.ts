@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { keysGenerateCommand, keysShowCommand } from '../../../gateway/cli/keys.ts';
+import { policyTestCommand } from '../../../gateway/cli/policy.ts';
 import { signCommand } from '../../../gateway/cli/sign.ts';
 import { verifyCommand } from '../../../gateway/cli/verify.ts';
 import { LayoutStore } from '../../../gateway/layout/layout-store.ts';
 import { openReference } from '../../../gateway/layout/open-reference.ts';
-import { runProgram } from '../../../shared/cli/command.ts';
+import { type Command, runProgram } from '../../../shared/cli/command.ts';
 import { putTinyDelta } from '../../support/tiny-delta.ts';
 import { putTinyImage, type TinyImage } from '../../support/tiny-image.ts';
 
@@ -32,7 +33,8 @@ afterEach(async () => {
 async function snapgate(...argv: string[]) {
   const out = new PassThrough();
   const err = new PassThrough();
-  const commands = [keysGenerateCommand, keysShowCommand, signCommand, verifyCommand];
+  const keys = [keysGenerateCommand, keysShowCommand];
+  const commands = [...keys, signCommand, verifyCommand, policyTestCommand] as Command[];
   const program = { name: 'snapgate', version: '0', summary: '', commands };
   const status = await runProgram(program, argv, { out, err }, new AbortController().signal);
   out.end();
@@ -208,5 +210,30 @@ describe('sign and verify', () => {
       status: 2,
       errors: expect.stringContaining(message),
     });
+  });
+});
+
+describe('policy test', () => {
+  const explain = async (policy: string, ...more: string[]) => {
+    const named = ['--policy', policy, '--repository', 'gate.test/os/edge'];
+    return snapgate('policy', 'test', `oci:${at('image')}:v1`, ...named, ...more);
+  };
+
+  it('explains acceptance and refusal, and ends well in both cases', async () => {
+    await generate();
+    const policy = await writePolicy(1, 'k');
+    const { status, json } = await explain(policy, '--json');
+    expect(status).toBe(0);
+    expect(json).toMatchObject({
+      accepted: false,
+      manifests: [
+        { rule: 'gate.test/os/*', asked: '1 of k', refusal: { code: 'SIGNATURE_MISSING' } },
+      ],
+    });
+    await sign();
+    const { text } = await explain(policy);
+    expect(text).toContain('  bundle in sha256:');
+    expect(text).toContain(' by k: counts\n');
+    expect(text.trimEnd().endsWith('accepted')).toBe(true);
   });
 });

@@ -62,7 +62,7 @@ beforeEach(async () => {
 });
 
 describe('conditions on images', () => {
-  const digest = 'sha256:' + '0'.repeat(64);
+  const digest = `sha256:${'0'.repeat(64)}`;
   it.each<[string, object, object]>([
     ['annotations', { annotations: { role: 'server' } }, { annotations: { role: 'desktop' } }],
     ['annotations', { annotations: { role: ['x', 'server'] } }, { annotations: { other: 'x' } }],
