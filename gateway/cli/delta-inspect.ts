@@ -1,6 +1,7 @@
 import * as v from 'valibot';
 import type { Command, CommandContext } from '../../shared/cli/command.ts';
 import { formatBytes, formatTable } from '../../shared/cli/format.ts';
+import type { DeltaBounds } from '../../shared/delta/annotations.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentReader } from '../../shared/oci/content.ts';
@@ -35,6 +36,8 @@ type InspectResult = {
     readonly platform: string;
   };
   readonly layers: readonly PlanLayer[];
+  /** What applying it takes, where it says so. */
+  readonly bounds?: DeltaBounds | undefined;
   readonly deltaBytes: number;
   readonly fullBytes: number;
   readonly signatures: readonly ListedSignature[];
@@ -67,6 +70,7 @@ async function run(context: CommandContext): Promise<InspectResult> {
       source: { config: facts.sourceConfig, manifest: facts.sourceManifest },
       target: { config, manifest, platform },
       layers: layersOf(delta),
+      bounds: delta.bounds,
       deltaBytes: facts.bytes,
       fullBytes: fullBytes(target.facts),
       signatures: await listSignatures(opened.store, facts.artifact),
@@ -128,6 +132,12 @@ function print(result: InspectResult, { out }: CommandContext['io']): void {
   const share = ((100 * result.deltaBytes) / result.fullBytes).toFixed(1);
   const sizes = `${formatBytes(result.deltaBytes)} of ${formatBytes(result.fullBytes)}`;
   out.write(`\n${sizes} for the whole image (${share}%)\n`);
+  const { bounds } = result;
+  if (bounds !== undefined) {
+    const window = formatBytes(bounds.windowBytes);
+    const room = formatBytes(bounds.installedBytes);
+    out.write(`rebuilds files of ${room}, with a window of ${window}\n`);
+  }
   if (result.signatures.length === 0) out.write('not signed\n');
   for (const { form, keyHint } of result.signatures) {
     out.write(`signature (${form})${keyHint === undefined ? '' : ` by key ${keyHint}`}\n`);

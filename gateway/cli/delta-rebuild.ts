@@ -1,7 +1,8 @@
+import { readTarBytes } from '../../shared/delta/annotations.ts';
 import { applyLayerDelta } from '../../shared/delta/layer-delta/reader.ts';
 import { createRecompressor } from '../../shared/delta/layer-delta/recompressor.ts';
 import type { Piece, SourceTree } from '../../shared/delta/piece.ts';
-import { applyTarDiff } from '../../shared/delta/tar-diff.ts';
+import { applyTarDiff, DEFAULT_TAR_DIFF_LIMITS } from '../../shared/delta/tar-diff.ts';
 import type { Workspace } from '../../shared/delta/workspace.ts';
 import { type Digest, sha256 } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
@@ -121,7 +122,10 @@ async function applyLayer(
   diffId: Digest,
 ): Promise<AsyncIterable<Piece>> {
   const delta = from.openBlob(part, signal === undefined ? {} : { signal });
-  if (part.mediaType === TAR_DIFF) return applyTarDiff(delta, tree);
+  if (part.mediaType === TAR_DIFF) {
+    const maxOutputBytes = readTarBytes(part) ?? MAX_LAYER_BYTES;
+    return applyTarDiff(delta, tree, { ...DEFAULT_TAR_DIFF_LIMITS, maxOutputBytes });
+  }
   if (part.mediaType === LAYER_DELTA) {
     const encoders = await findEncoders();
     const recompressor = createRecompressor({ encoders, maxMemoryBytes: MAX_ENCODER_BYTES });

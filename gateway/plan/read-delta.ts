@@ -1,4 +1,4 @@
-import { DELTA_ANNOTATION } from '../../shared/delta/annotations.ts';
+import { DELTA_ANNOTATION, type DeltaBounds, readBounds } from '../../shared/delta/annotations.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentReader, StoredManifest } from '../../shared/oci/content.ts';
@@ -18,6 +18,8 @@ export type ReadDelta = {
   readonly stored: StoredManifest;
   readonly manifest: Manifest;
   readonly facts: DeltaFacts;
+  /** What applying it takes, where it says so. */
+  readonly bounds: DeltaBounds | undefined;
   /** The image that it leads to; its manifest and config come out of the delta. */
   readonly target: ReadImage;
   /** By the target layer's compressed digest: the blob that brings it. */
@@ -58,5 +60,5 @@ export async function readDelta(
     const to = layer.annotations?.[`${DELTA_ANNOTATION}to`] as Digest | undefined;
     if (content(layer) === 'image-layer' && to !== undefined) parts.set(to, layer);
   }
-  return { stored, manifest, facts, target, parts };
+  return { stored, manifest, facts, bounds: readBounds(manifest), target, parts };
 }
