@@ -134,7 +134,6 @@ describe('a machine from an empty disk on', () => {
       expect(json).toMatchObject({
         from: digests.get('v1'),
         to: digests.get('v2'),
-        error: undefined,
       });
       expect(status).toBe(0);
       expect(json.peakRssBytes).toBeLessThan(192 * 1024 * 1024);
