@@ -2,6 +2,7 @@ import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
+import { LAYER_DELTA } from '../../shared/oci/media-types.ts';
 import { Repository } from '../../shared/registry/repository.ts';
 import { createDelta } from '../delta/create-delta.ts';
 import { readImage } from '../plan/read-image.ts';
@@ -65,6 +66,7 @@ async function make() {
         listTags: () => to.listTags(),
       },
       ...{ temporaryFolder, memoryBytes, signal },
+      format: request.format === LAYER_DELTA ? 'snapgate' : 'tar-diff',
       onProgress: (fraction) => say({ kind: 'progress', fraction }),
     });
     return { digest: manifest.digest, size: manifest.bytes.byteLength };

@@ -1,6 +1,6 @@
 import type { Digest } from '../../shared/digest.ts';
 import { parsePlatform } from '../../shared/oci/manifest.ts';
-import { TAR_DIFF } from '../../shared/oci/media-types.ts';
+import { LAYER_DELTA, TAR_DIFF } from '../../shared/oci/media-types.ts';
 import type { Plan, PlanRequest, PlanWay } from '../../shared/plan.ts';
 import type { DeltaFacts, ImageFacts } from '../store/facts.ts';
 import { resolveManifest } from './read-image.ts';
@@ -8,7 +8,7 @@ import type { RepositoryFacts, RepositoryReader } from './repository-facts.ts';
 import { fullBytes, fullWay, needsLayers, openDeltaWay, readyDeltaWay, sortWays } from './ways.ts';
 
 /** Layer delta formats made here, most wanted first. */
-export const DELTA_FORMATS: readonly string[] = [TAR_DIFF];
+export const DELTA_FORMATS: readonly string[] = [TAR_DIFF, LAYER_DELTA];
 
 /** What the jobs know about a delta that does not exist yet. */
 export type DeltaState =
@@ -104,7 +104,9 @@ export class Planner {
     source: ImageFacts,
     deltas: readonly DeltaFacts[],
   ): PlanWay | undefined {
-    const readable = (format: string) => request.formats?.includes(format) ?? true;
+    // What other tools read is what a client reads that does not say.
+    const formats = request.formats ?? [TAR_DIFF];
+    const readable = (format: string) => formats.includes(format);
     const ready = deltas
       .filter((delta) => delta.sourceConfig === source.config)
       .filter((delta) => delta.format === undefined || readable(delta.format))

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { generateKey } from '../../gateway/signing/encrypted-key.ts';
 import { createTransport } from '../../gateway/upstream/transport.ts';
 import type { Digest } from '../../shared/digest.ts';
+import { LAYER_DELTA } from '../../shared/oci/media-types.ts';
 import type { DeltaJob, Plan, PlanWay } from '../../shared/plan.ts';
 import { parsePolicy } from '../../shared/policy/policy.ts';
 import { verifyManifest } from '../../shared/policy/verify-manifest.ts';
@@ -148,14 +149,29 @@ describe('a gateway in front of a registry', () => {
     expect(await readdir(join(dir, 'data', 'work'))).toEqual([]);
   });
 
+  it('makes a delta in the format of its own for those who read it', async (ctx) => {
+    ctx.skip(!hasRegistry(), 'docker-registry is not installed');
+    const wanted = { source: old.config, target: fresh.stored.digest, format: LAYER_DELTA };
+    // A delta in one format is not one in the other.
+    const answer = await ask('deltas', wanted);
+    expect(answer.status).toBe(202);
+    const job = await finished(answer.headers.get('location') ?? '');
+    expect(job).toMatchObject({ state: 'done' });
+    const request = { target: 'v2', have: [old.config], formats: [LAYER_DELTA] };
+    const planned = (await (await ask('plan', request)).json()) as Plan;
+    const { artifact } = job;
+    expect(deltaWay(planned)).toMatchObject({ state: 'ready', format: LAYER_DELTA, artifact });
+    expect(deltaWay(await plan())?.artifact?.digest).not.toBe(artifact?.digest);
+  });
+
   it('counts what it did', async (ctx) => {
     ctx.skip(!hasRegistry(), 'docker-registry is not installed');
     const text = await (await fetch(`${gateway.url}/metrics`)).text();
-    expect(text).toContain('snapgate_delta_jobs_finished_total{outcome="made"} 1');
+    expect(text).toContain('snapgate_delta_jobs_finished_total{outcome="made"} 2');
     expect(text).toContain('snapgate_signatures_total{kind="image",outcome="signed"} 1');
-    expect(text).toContain('snapgate_signatures_total{kind="delta",outcome="signed"} 1');
+    expect(text).toContain('snapgate_signatures_total{kind="delta",outcome="signed"} 2');
     expect(text).toMatch(
-      /snapgate_requests_total\{route="snapgate",method="POST",status="202"\} 2/,
+      /snapgate_requests_total\{route="snapgate",method="POST",status="202"\} 3/,
     );
     expect(JSON.stringify(gateway.log)).not.toContain(AUTHORIZATION.slice('Basic '.length));
   });

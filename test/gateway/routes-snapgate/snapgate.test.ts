@@ -94,7 +94,14 @@ async function codeOf(response: Response): Promise<[number, string]> {
 }
 
 const wanted = () => ({ source: source.config, target: target.stored.digest });
-const settle = () => new Promise((resolve) => setTimeout(resolve, 100));
+/** The answer about a job once it has ended. */
+const ended = async (location: string): Promise<Response> => {
+  for (;;) {
+    const answer = await ask(location);
+    if (answer.status !== 202) return answer;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+};
 
 describe('the gateway routes', () => {
   it('lead from a plan to a made delta and back to the plan', async () => {
@@ -111,8 +118,7 @@ describe('the gateway routes', () => {
     expect(during.ways.at(-1)?.state).toBe('computing');
     expect((await ask(location)).status).toBe(202);
     release();
-    await settle();
-    const done = await ask(location);
+    const done = await ended(location);
     expect([done.status, made]).toEqual([200, 1]);
     const job = (await done.json()) as DeltaJob;
     const after = (await (await ask('plan', { target: 'v2', have })).json()) as Plan;
@@ -128,8 +134,7 @@ describe('the gateway routes', () => {
     failure = new SnapgateError('DELTA_REFUSED', 'the images have nothing in common');
     const location = (await ask('deltas', wanted())).headers.get('location') ?? '';
     release();
-    await settle();
-    const answer = await ask(location);
+    const answer = await ended(location);
     expect(answer.status).toBe(200);
     expect(await answer.json()).toMatchObject({
       state: 'failed',
