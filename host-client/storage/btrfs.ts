@@ -7,13 +7,6 @@ const BTRFS_SUPER_MAGIC = 0x9123683e;
 /** Inode number of the root of every subvolume. */
 const SUBVOLUME_INODE = 256;
 
-/** A subvolume as `btrfs subvolume list` names it. */
-export type Subvolume = {
-  readonly id: number;
-  /** Path from the top of the file system, whatever of it is mounted. */
-  readonly path: string;
-};
-
 /** Whether a path is on a btrfs file system. */
 export async function isBtrfs(path: string): Promise<boolean> {
   return (await statfs(path)).type === BTRFS_SUPER_MAGIC;
@@ -32,12 +25,6 @@ export async function assertBtrfs(path: string): Promise<void> {
 export async function isSubvolume(path: string): Promise<boolean> {
   const stats = await stat(path).catch(() => undefined);
   return stats?.ino === SUBVOLUME_INODE && stats.isDirectory() && (await isBtrfs(path));
-}
-
-/** Bytes that may still be written to the file system of a path. */
-export async function freeBytes(path: string): Promise<number> {
-  const { bavail, bsize } = await statfs(path);
-  return bavail * bsize;
 }
 
 /**
@@ -87,16 +74,6 @@ export function parseUuid(text: string): Buffer {
     return Buffer.from(text.replaceAll('-', ''), 'hex');
   }
   throw new SnapgateError('STORAGE_INVALID', `not a UUID: ${text.slice(0, 50)}`);
-}
-
-/** All subvolumes of the file system of a path. Throws COMMAND_FAILED. */
-export async function listSubvolumes(path: string): Promise<Subvolume[]> {
-  const { stdout } = await run('btrfs', ['subvolume', 'list', path]);
-  return stdout
-    .split('\n')
-    .map((line) => /^ID (\d+) gen \d+ top level \d+ path (.*)$/.exec(line))
-    .filter((match) => match !== null)
-    .map((match) => ({ id: Number(match[1]), path: match[2] ?? '' }));
 }
 
 /** Makes a subvolume the one that is mounted by default. Throws COMMAND_FAILED. */

@@ -15,7 +15,7 @@ import { reassembleTar } from './tar-split-file.ts';
 import { presentDepth, Transaction } from './transaction.ts';
 import { workFiles } from './work-files.ts';
 
-/** Where Podman's storage is; `locateStorage` of podman.ts asks Podman itself. */
+/** Where Podman's storage is, and which programs work on it. */
 export type StorageOptions = {
   readonly graphRoot: string;
   readonly runRoot: string;

@@ -1,4 +1,3 @@
-import { SnapgateError } from '../../shared/errors.ts';
 import { type RunOptions, type RunResult, run } from '../system/run.ts';
 
 /** Versions of Podman whose storage is known well enough to add layers to it, as [major, minor]. */
@@ -61,26 +60,4 @@ export function unsupportedVersion(version: string): string | undefined {
   const known = number >= OLDEST[0] * 1000 + OLDEST[1] && number < BEFORE[0] * 1000 + BEFORE[1];
   if (known) return undefined;
   return `Podman ${version} is not among the versions known to work (${OLDEST.join('.')} to ${BEFORE[0] - 1}.x)`;
-}
-
-/** Where Podman keeps its storage, by its own account. Throws NOT_BTRFS, COMMAND_FAILED. */
-export async function locateStorage(
-  programs: Programs = {},
-): Promise<{ graphRoot: string; runRoot: string }> {
-  const { stdout } = await run(programs.podman ?? 'podman', ['info', '--format', 'json']);
-  let store: { graphRoot?: unknown; runRoot?: unknown; graphDriverName?: unknown } = {};
-  try {
-    store = (JSON.parse(stdout) as { store?: typeof store }).store ?? {};
-  } catch {
-    // Told below.
-  }
-  const { graphRoot, runRoot, graphDriverName } = store;
-  if (typeof graphRoot !== 'string' || typeof runRoot !== 'string') {
-    throw new SnapgateError('STORAGE_INVALID', 'podman info does not say where its storage is');
-  }
-  if (graphDriverName === 'btrfs') return { graphRoot, runRoot };
-  throw new SnapgateError('NOT_BTRFS', `Podman uses the storage driver ${graphDriverName}`, {
-    where: graphRoot,
-    hint: 'Put the storage of Podman on btrfs and set driver = "btrfs" in storage.conf.',
-  });
 }

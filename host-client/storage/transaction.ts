@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Piece } from '../../shared/delta/piece.ts';
 import { type Digest, sha256 } from '../../shared/digest.ts';
@@ -128,12 +128,12 @@ export class Transaction implements ImageTransaction {
     if (this.#built.length < this.missing.length) {
       throw new SnapgateError('INTERNAL', 'layers of the image were not added');
     }
-    const { layers, images, podman, workDir } = this.#parts;
+    const { layers, images, podman } = this.#parts;
     const fresh = this.#ids.slice(this.#depth);
     await this.#journal.write([...this.#adopted, ...fresh]);
     await this.#register();
     try {
-      const layout = join(workDir, 'image');
+      const layout = join(this.#staging.folder, 'image');
       await writeThinLayout(layout, image.manifest, image.config);
       const { signal } = this.#options;
       await podman.copyFromLayout(layout, THIN_TAG, image.name, { signal });
@@ -179,7 +179,6 @@ export class Transaction implements ImageTransaction {
   async [Symbol.asyncDispose](): Promise<void> {
     try {
       await this.#staging.clear();
-      await rm(join(this.#parts.workDir, 'image'), { recursive: true, force: true });
     } finally {
       this.#lock[Symbol.dispose]();
     }
