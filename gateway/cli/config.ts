@@ -64,6 +64,14 @@ const signingSchema = v.strictObject({
   /** Sign only images that this policy file accepts. */
   requirePublisher: v.optional(filePath),
 });
+const gateSchema = v.strictObject({
+  /** `audit` serves everything and counts what `enforce` would refuse. */
+  mode: v.optional(v.picklist(['enforce', 'audit']), 'enforce'),
+  /** The policy file that images and deltas must pass. */
+  policy: filePath,
+  /** Judge what is pushed as well. */
+  pushes: v.optional(v.boolean(), false),
+});
 const configSchema = v.strictObject({
   listen: v.optional(listenSchema, {}),
   /** The gateway's origin as clients write it; signatures carry its host. */
@@ -73,6 +81,7 @@ const configSchema = v.strictObject({
   data: filePath,
   deltas: v.optional(deltasSchema, {}),
   signing: v.optional(v.array(signingSchema), []),
+  gate: v.optional(gateSchema),
   log: v.optional(v.strictObject({ level: v.optional(v.picklist(LOG_LEVELS), 'info') }), {}),
   /** How long a stop waits for requests under way. */
   stopTimeoutSeconds: v.optional(count(0, 3600), 20),
@@ -136,11 +145,12 @@ function isOrigin(text: string): boolean {
 
 function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
   const at = (path: string) => resolve(folder, path);
-  const { listen, upstream, signing } = config;
+  const { listen, upstream, signing, gate } = config;
   const { credentials, ca } = upstream;
   return {
     ...config,
     data: at(config.data),
+    gate: gate && { ...gate, policy: at(gate.policy) },
     listen: {
       ...listen,
       ...(listen.tls && {

@@ -6,6 +6,7 @@ import { Repository } from '../../shared/registry/repository.ts';
 import { DeltaJobs } from '../jobs/delta-jobs.ts';
 import { Planner } from '../plan/planner.ts';
 import { RepositoryFacts } from '../plan/repository-facts.ts';
+import type { Gate } from '../policy/gate.ts';
 import { createClientAccess } from '../routes/client-access.ts';
 import { Metrics } from '../routes/metrics.ts';
 import { Catalogue } from '../store/catalogue.ts';
@@ -15,6 +16,7 @@ import { SealedUrls } from '../upstream/sealed-url.ts';
 import { createTransport } from '../upstream/transport.ts';
 import { Upstream } from '../upstream/upstream.ts';
 import type { GatewayConfig } from './config.ts';
+import { openGate } from './open-gate.ts';
 import { startServer } from './server.ts';
 import { ownRepositories, readCredentials, transportOptions } from './upstream-access.ts';
 import { checkWanted, type GatewayWork, openWork } from './work.ts';
@@ -41,7 +43,8 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Run
   });
   const catalogue = openCatalogue(config.data);
   const jobs = openJobs(config, work, catalogue, metrics);
-  const parts = { config, log, metrics, catalogue, jobs, work, ...connections };
+  const gate = await openGate({ config, catalogue, metrics, log, work });
+  const parts = { config, log, metrics, catalogue, jobs, work, gate, ...connections };
   const server = await startServer(config.listen, appOptions(parts));
   log('info', 'listening', { url: server.url, upstream: baseUrl.origin });
   const close = async () => {
@@ -60,9 +63,11 @@ type Parts = ReturnType<typeof createTransport> & {
   readonly catalogue: Catalogue;
   readonly jobs: DeltaJobs;
   readonly work: GatewayWork;
+  readonly gate: Gate | undefined;
 };
 
-function appOptions({ config, log, metrics, catalogue, jobs, work, transport, agent }: Parts) {
+function appOptions(parts: Parts) {
+  const { config, log, metrics, catalogue, jobs, work, gate, transport, agent } = parts;
   const baseUrl = config.upstream.url;
   const { connectTimeoutSeconds, answerTimeoutSeconds, stallTimeoutSeconds } = config.upstream;
   const upstream = new Upstream({
@@ -83,7 +88,7 @@ function appOptions({ config, log, metrics, catalogue, jobs, work, transport, ag
   });
   return {
     ...{ upstream, addresses, facts, catalogue, openRepository, originOf, log, metrics },
-    ...{ planner, jobs, referrers: new FallbackReferrers() },
+    ...{ planner, jobs, gate, referrers: new FallbackReferrers() },
     access: createClientAccess({ upstream, addresses, openRepository, originOf }),
   };
 }

@@ -79,9 +79,13 @@ async function route(path: DistributionPath, call: Exchange): Promise<Response> 
   if (path.kind === 'referrers') return getReferrers(path.name, path.digest, call);
   if (path.kind === 'manifest') {
     if (method === 'PUT') return putManifest(path.name, path.reference, call);
-    if (method === 'GET') return getManifest(path.name, call);
+    if (method === 'GET' || (method === 'HEAD' && call.deps.gate !== undefined)) {
+      return getManifest(path.name, path.reference, call);
+    }
     if (method === 'DELETE') return deleteManifest(path.name, path.reference, call);
   }
+  // A push asks whether a blob is there before anything could name it.
+  if (path.kind === 'blob' && method === 'GET') call.deps.gate?.checkBlob(path.name, path.digest);
   const direct = path.kind === 'blob' && takesDirectBody(call.c);
   const answer = await passOn(call, direct);
   const headers = clientHeaders(answer, 'name' in path ? path.name : undefined, call);

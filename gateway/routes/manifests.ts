@@ -1,4 +1,4 @@
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { type Digest, isDigest, sha256 } from '../../shared/digest.ts';
 import { toSnapgateError } from '../../shared/errors.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
@@ -7,11 +7,17 @@ import { isTag } from '../../shared/oci/reference.ts';
 import { type Referrer, readReferrer } from '../upstream/fallback-referrers.ts';
 import { headerValue } from '../upstream/headers.ts';
 import { sendAnswer } from './exchange.ts';
+import { askGated, readPushed } from './gated-manifests.ts';
 import { clientHeaders, type Exchange, passOn } from './pass-on.ts';
 
-/** Passes a manifest to the client, and notes what it says. */
-export async function getManifest(repository: string, call: Exchange): Promise<Response> {
-  const answer = await passOn(call);
+/** Passes a manifest to the client if the gate lets it through, and notes what it says. */
+export async function getManifest(
+  repository: string,
+  reference: string,
+  call: Exchange,
+): Promise<Response> {
+  const { gate } = call.deps;
+  const answer = await (gate ? askGated(repository, reference, call, gate) : passOn(call));
   const headers = clientHeaders(answer, repository, call);
   if (answer.status !== 200) return sendAnswer(call, answer, headers);
   const copy = new ManifestCopy();
@@ -33,7 +39,11 @@ export async function putManifest(
   call: Exchange,
 ): Promise<Response> {
   const copy = new ManifestCopy();
-  const body = call.body === undefined ? undefined : copy.through(call.body);
+  const { gate } = call.deps;
+  const source = gate?.pushes
+    ? Readable.from([await readPushed(repository, reference, call, gate)])
+    : call.body;
+  const body = source === undefined ? undefined : copy.through(source);
   const answer = await passOn({ ...call, body });
   const headers = clientHeaders(answer, repository, call);
   const stored = copy.stored(headerValue(call.headers, 'content-type'));

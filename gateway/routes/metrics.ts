@@ -35,6 +35,10 @@ export class Metrics {
     ...['kind', 'outcome'],
   ]);
 
+  readonly #gate = this.#counter('gate_decisions_total', 'Decisions of the gate, by outcome', [
+    ...['mode', 'outcome', 'cached'],
+  ]);
+
   constructor() {
     collectDefaultMetrics({ register: this.#registry });
   }
@@ -56,6 +60,11 @@ export class Metrics {
   /** `kind` is `image` or `delta`; `outcome` is `signed`, `present` or an error code. */
   signature(kind: 'image' | 'delta', outcome: string): void {
     this.#signatures.inc({ kind, outcome });
+  }
+
+  /** `outcome` is `accepted`, `attachment` or an error code. */
+  gate(mode: 'enforce' | 'audit', outcome: string, isCached: boolean): void {
+    this.#gate.inc({ mode, outcome, cached: String(isCached) });
   }
 
   readonly jobs: JobObserver = {

@@ -1,6 +1,7 @@
 import type { Log } from '../../shared/log.ts';
 import type { Repository } from '../../shared/registry/repository.ts';
 import type { RepositoryFacts } from '../plan/repository-facts.ts';
+import type { Gate } from '../policy/gate.ts';
 import type { Catalogue } from '../store/catalogue.ts';
 import type { Addresses } from '../upstream/addresses.ts';
 import type { FallbackReferrers } from '../upstream/fallback-referrers.ts';
@@ -19,6 +20,8 @@ export type DistributionRoutes = {
   readonly openRepository: (name: string, authorization: string | undefined) => Repository;
   /** The gateway's own origin as the client of a request knows it. */
   readonly originOf: (request: Request) => string;
+  /** What decides which images are served; absent, all are. */
+  readonly gate?: Gate | undefined;
   readonly log: Log;
 };
 

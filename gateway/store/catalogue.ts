@@ -2,10 +2,10 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite';
 import type { Digest } from '../../shared/digest.ts';
-import type { DeltaFacts, ImageFacts, JobRecord } from './facts.ts';
+import type { DeltaFacts, GateRecord, ImageFacts, JobRecord } from './facts.ts';
 
 /** Raised whenever the tables change: an older file is then thrown away and filled anew. */
-const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 2;
 const SCHEMA = `
   CREATE TABLE manifest (
     repository TEXT NOT NULL, digest TEXT NOT NULL, config TEXT NOT NULL, facts TEXT,
@@ -20,6 +20,16 @@ const SCHEMA = `
     id TEXT PRIMARY KEY, finished_at INTEGER NOT NULL, record TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX job_finished ON job (finished_at);
+  CREATE TABLE gate (
+    repository TEXT NOT NULL, policy TEXT NOT NULL, digest TEXT NOT NULL,
+    outcome TEXT NOT NULL, until INTEGER NOT NULL,
+    PRIMARY KEY (repository, policy, digest)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE gate_reach (
+    repository TEXT NOT NULL, policy TEXT NOT NULL, kind TEXT NOT NULL, reached TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (repository, policy, kind, reached, digest)
+  ) STRICT, WITHOUT ROWID;
 `;
 /** Most finished jobs kept. */
 const MAX_JOBS = 10_000;
@@ -137,6 +147,62 @@ export class Catalogue {
 
   removeJob(id: string): void {
     this.#run('DELETE FROM job WHERE id = ?', id);
+  }
+
+  /** Remembers that a manifest was let through, and what it reaches. */
+  addGateOutcome({ repository, policy, manifest, outcome, until, ...reached }: GateRecord): void {
+    const insert = this.#db.prepare('INSERT OR IGNORE INTO gate_reach VALUES (?, ?, ?, ?, ?)');
+    this.#db.exec('BEGIN');
+    try {
+      for (const digest of reached.blobs) insert.run(repository, policy, 'blob', digest, manifest);
+      for (const digest of reached.manifests) {
+        insert.run(repository, policy, 'manifest', digest, manifest);
+      }
+      this.#run(
+        'INSERT OR REPLACE INTO gate VALUES (?, ?, ?, ?, ?)',
+        ...[repository, policy, manifest, outcome, until],
+      );
+      this.#db.exec('COMMIT');
+    } catch (thrown) {
+      this.#db.exec('ROLLBACK');
+      throw thrown;
+    }
+  }
+
+  /** How a manifest was let through, as far as that still holds at `now`. */
+  gateOutcome(
+    repository: string,
+    policy: Digest,
+    manifest: Digest,
+    now: number,
+  ): GateRecord['outcome'] | undefined {
+    const row = this.#get(
+      'SELECT outcome FROM gate WHERE repository = ? AND policy = ? AND digest = ? AND until > ?',
+      ...[repository, policy, manifest, now],
+    );
+    return row?.outcome as GateRecord['outcome'] | undefined;
+  }
+
+  /** Whether a manifest that was let through names a blob. */
+  reachesBlob(repository: string, policy: Digest, blob: string, now: number): boolean {
+    return this.#reaching(repository, policy, 'blob', blob, now) !== undefined;
+  }
+
+  /** An index that was let through and names a manifest. */
+  indexOf(repository: string, policy: Digest, manifest: Digest, now: number): Digest | undefined {
+    return this.#reaching(repository, policy, 'manifest', manifest, now);
+  }
+
+  #reaching(
+    ...[repository, policy, kind, reached, now]: [string, string, string, string, number]
+  ): Digest | undefined {
+    const row = this.#get(
+      `SELECT r.digest FROM gate_reach r JOIN gate g USING (repository, policy, digest)
+       WHERE r.repository = ? AND r.policy = ? AND r.kind = ? AND r.reached = ? AND g.until > ?
+       LIMIT 1`,
+      ...[repository, policy, kind, reached, now],
+    );
+    return row?.digest as Digest | undefined;
   }
 
   #run(sql: string, ...values: (string | number | null)[]): void {

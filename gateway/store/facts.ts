@@ -51,3 +51,16 @@ export type JobRecord = {
   /** Milliseconds since 1970. */
   readonly finishedAt: number;
 };
+
+/** A manifest that the gate let through by one policy, and what it reaches in its repository. */
+export type GateRecord = {
+  readonly repository: string;
+  /** Digest of the policy file. */
+  readonly policy: Digest;
+  readonly manifest: Digest;
+  readonly outcome: 'accepted' | 'attachment';
+  /** Milliseconds since 1970; from then on it is judged again. */
+  readonly until: number;
+  readonly blobs: readonly Digest[];
+  readonly manifests: readonly Digest[];
+};
