@@ -191,11 +191,12 @@ type Failures = { readonly count: number; readonly short?: SnapgateError };
 function addFailure({ count, short }: Failures, error: SnapgateError, gained: number): Failures {
   if (!LINE_ERRORS.includes(error.code)) throw error;
   const isShort = error.code === 'SIZE_INVALID';
+  const tells = isShort ? error : gained === 0 ? short : undefined;
   const isAnswered = isShort || error.code === 'UPSTREAM_FAILED';
-  if (gained === 0 && isAnswered && (isShort || short !== undefined)) throw short ?? error;
+  if (gained === 0 && isAnswered && tells !== undefined) throw tells;
   const next = gained >= WORTH_BYTES ? 1 : count + 1;
-  if (next >= TRIES) throw error;
-  return { count: next, ...(isShort ? { short: error } : {}) };
+  if (next >= TRIES) throw tells ?? error;
+  return { count: next, ...(tells === undefined ? {} : { short: tells }) };
 }
 
 async function wait(failures: number, { pause, signal }: FetchOptions): Promise<void> {

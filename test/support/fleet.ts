@@ -11,7 +11,7 @@ import { startGatewayProcess, type TestGateway } from './gateway.ts';
 import { hasRegistry, startRegistry, type TestRegistry } from './registry.ts';
 import { runProgramFile } from './run-program.ts';
 
-const SNAPHOST = fileURLToPath(new URL('../../host-client/main.ts', import.meta.url));
+export const SNAPHOST = fileURLToPath(new URL('../../host-client/main.ts', import.meta.url));
 /** Name of the images in the policy and in Podman. */
 export const IMAGE_NAME = 'gateway.test/os/image';
 
@@ -90,7 +90,9 @@ export class TestMachine {
   podman(...args: string[]): string {
     const graph = join(this.root, 'var/lib/containers/storage');
     const storage = ['--root', graph, '--runroot', this.#runRoot, '--storage-driver', 'btrfs'];
-    return execFileSync('podman', [...storage, ...args], { encoding: 'utf8' });
+    // Of its own, as other tests run Podman at the same time.
+    const tmp = ['--tmpdir', join(this.#runRoot, 'libpod')];
+    return execFileSync('podman', [...storage, ...tmp, ...args], { encoding: 'utf8' });
   }
 
   /** Takes the machine away. */
@@ -122,6 +124,8 @@ export type Fleet = {
   readonly gateway: TestGateway;
   /** The machines' repository, through the gateway. */
   readonly repository: Repository;
+  /** Another repository, through the gateway. */
+  open(name: string): Repository;
   readonly policy: object;
   readonly key: { readonly privatePem: string; readonly publicPem: string };
   stop(): Promise<void>;
@@ -152,9 +156,16 @@ export async function startFleet(): Promise<Fleet> {
   });
   const { transport, close } = createTransport();
   const baseUrl = new URL(gateway.url);
-  const repository = new Repository({ transport, baseUrl, repository: 'os/image' });
+  const open = (name: string) => new Repository({ transport, baseUrl, repository: name });
   return {
-    ...{ registry, gateway, repository, policy: policyFor(key.publicPem), key },
+    ...{
+      registry,
+      gateway,
+      open,
+      repository: open('os/image'),
+      policy: policyFor(key.publicPem),
+      key,
+    },
     async stop() {
       close();
       await gateway.stop();
