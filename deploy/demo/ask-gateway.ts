@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { LAYER_DELTA_FORMATS } from '../../host-client/update/ways.ts';
+import { readableFormats } from '../../host-client/update/encoders.ts';
 import type { DeltaJob, Plan } from '../../shared/plan.ts';
 import type { Stage } from './stage.ts';
 
@@ -28,7 +28,7 @@ export async function requestDelta(
   target: string,
 ): Promise<string> {
   const base = `http://${gateway}/v2/${repository}/_snapgate/`;
-  const asked = { target, have: [sourceConfig], formats: LAYER_DELTA_FORMATS };
+  const asked = { target, have: [sourceConfig], formats: await readableFormats() };
   const plan = (await (await post(`${base}plan`, asked)).json()) as Partial<Plan>;
   const way = plan.ways?.find((one) => one.method === 'delta');
   if (way?.artifact !== undefined) return way.artifact.digest;

@@ -6,12 +6,13 @@ import {
   stringOption,
 } from '../../shared/cli/command.ts';
 import { formatBytes, formatSeconds, formatTable } from '../../shared/cli/format.ts';
+import type { LayerFormat } from '../../shared/delta/formats.ts';
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import { parsePlatform } from '../../shared/oci/manifest.ts';
 import { parseReference } from '../../shared/oci/reference.ts';
 import type { PlanLayer } from '../../shared/plan.ts';
 import { createDelta } from '../delta/create-delta.ts';
-import { DELTA_FORMATS, type DeltaFormat } from '../delta/layer-delta.ts';
+import { zstdVersion } from '../delta/zstd-program.ts';
 import type { OpenedReference } from '../layout/open-reference.ts';
 import { type ImagePair, imagePairs } from '../plan/image-pairs.ts';
 import { fullBytes } from '../plan/ways.ts';
@@ -58,7 +59,15 @@ export const deltaCreateCommand: Command<CreateResult> = {
       help: 'where the delta goes',
     },
     push: { type: 'boolean', help: 'put the delta beside the target, in its repository' },
-    format: { type: 'string', value: 'tar-diff|snapgate', help: 'format of the layer deltas' },
+    format: {
+      type: 'string',
+      value: 'snapgate|tar-diff',
+      help: 'format of the layer deltas (default: tar-diff, which other tools read)',
+    },
+    'no-recompress': {
+      type: 'boolean',
+      help: 'diff compressed files as they are: larger, but for any machine',
+    },
     platform: {
       type: 'string',
       value: 'OS/ARCH[/VARIANT]',
@@ -80,7 +89,7 @@ export const deltaCreateCommand: Command<CreateResult> = {
 async function run(context: CommandContext): Promise<CreateResult> {
   const started = performance.now();
   const { options, signal } = context;
-  const format = parseFormat(stringOption(options, 'format') ?? 'tar-diff');
+  const format = await formatOption(context);
   const output = outputOption(context);
   const resources = resourceOptions(context);
   const opened: OpenedReference[] = [];
@@ -156,11 +165,15 @@ function allRefused(results: readonly PlatformResult[]): SnapgateError {
   });
 }
 
-function parseFormat(text: string): DeltaFormat {
-  const format = DELTA_FORMATS.find((known) => known === text);
-  if (format !== undefined) return format;
-  throw new SnapgateError('USAGE', `unknown format: ${text}`, {
-    hint: `Known are: ${DELTA_FORMATS.join(', ')}.`,
+async function formatOption({ options }: CommandContext): Promise<LayerFormat> {
+  const kind = stringOption(options, 'format') ?? 'tar-diff';
+  if (kind === 'tar-diff') return { kind };
+  if (kind === 'snapgate') {
+    if (options['no-recompress'] === true) return { kind };
+    return { kind, recompress: { zstd: await zstdVersion() } };
+  }
+  throw new SnapgateError('USAGE', `unknown format: ${kind}`, {
+    hint: 'Known are: snapgate, tar-diff.',
   });
 }
 

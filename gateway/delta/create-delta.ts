@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { formatNote, type LayerFormat } from '../../shared/delta/formats.ts';
 import { STREAMS } from '../../shared/delta/layer-delta/header.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
@@ -11,7 +12,7 @@ import { LAYER_DELTA, TAR_DIFF } from '../../shared/oci/media-types.ts';
 import type { PlanLayer } from '../../shared/plan.ts';
 import { artifactManifest, type DeltaPart, writeArtifact } from './delta-artifact.ts';
 import { DEFAULT_LAYER_LIMITS, type ImageSide, type LayerLimits } from './image-side.ts';
-import { type DeltaFormat, makeLayerDelta } from './layer-delta.ts';
+import { makeLayerDelta } from './layer-delta.ts';
 import { fullLayers, layerBytes } from './layer-plan.ts';
 import { Progress } from './progress.ts';
 import { SourceChooser } from './source-choice.ts';
@@ -32,8 +33,8 @@ export type CreateResources = {
   readonly memoryBytes?: number;
   readonly limits?: LayerLimits;
   /**
-   * Memory that an encoder may take on the machines that the delta is for, in bytes; 0 leaves
-   * compressed files as they are. Only for the project's own format.
+   * Memory that an encoder may take on the machines that the delta is for, in bytes, where its
+   * format has them recompress. Default 128 MiB.
    */
   readonly encoderBytes?: number;
 };
@@ -44,7 +45,7 @@ export type CreateDeltaOptions = CreateResources & {
   readonly target: ImageSide;
   readonly output: ContentWriter;
   /** Format of the layer deltas. Default tar-diff. */
-  readonly format?: DeltaFormat;
+  readonly format?: LayerFormat;
   /** Tag for the delta in the output. */
   readonly tag?: string | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -107,11 +108,8 @@ function refused(why: string): SnapgateError {
 }
 
 /** The base-2 logarithm of the window that holds so many bytes, within what a format uses. */
-function windowLogFor(bytes: number, format: DeltaFormat): number {
-  return Math.min(
-    MAX_WINDOW_LOG[format],
-    Math.max(MIN_WINDOW_LOG, Math.ceil(Math.log2(bytes + 1))),
-  );
+function windowLogFor(bytes: number, { kind }: LayerFormat): number {
+  return Math.min(MAX_WINDOW_LOG[kind], Math.max(MIN_WINDOW_LOG, Math.ceil(Math.log2(bytes + 1))));
 }
 
 class DeltaWork {
@@ -126,14 +124,14 @@ class DeltaWork {
   /** Temporary files of layer deltas by their digest. */
   readonly #deltas = new Map<Digest, string>();
   readonly #onAbort = () => void this.#pool.close(this.#signal.reason);
-  readonly #format: DeltaFormat;
+  readonly #format: LayerFormat;
   #installedBytes = 0;
   #windowBytes = 0;
 
   constructor(options: CreateDeltaOptions, layers: PlanLayer[], folder: string) {
     this.#options = options;
     this.#layers = layers;
-    this.#format = options.format ?? 'tar-diff';
+    this.#format = options.format ?? { kind: 'tar-diff' };
     this.#folder = folder;
     this.#signal = options.signal ?? new AbortController().signal;
     const room = (options.memoryBytes ?? 1024 ** 3) - BASE_BYTES;
@@ -194,8 +192,8 @@ class DeltaWork {
         ...{ store, chooser, pool: this.#pool, workerBytes: this.#workerBytes },
         ...{ folder: this.#folder, name: `delta-${index}`, diffId, maxBytes: original.size },
         ...{ packing, signal: this.#signal },
-        ...{ format: this.#format, tarLimits: this.#spooling.limits.tar },
-        encoderBytes: this.#options.encoderBytes ?? DEFAULT_ENCODER_BYTES,
+        ...{ format: this.#format.kind, tarLimits: this.#spooling.limits.tar },
+        ...this.#recompressing(),
         onSpooled: (bytes) => this.#spooling.budget.take(bytes),
         onProgress: (fraction) => this.#progress.onLayer(index, fraction),
       });
@@ -205,7 +203,11 @@ class DeltaWork {
       this.#deltas.set(made.digest, made.path);
       this.#windowBytes = Math.max(this.#windowBytes, 2 ** packing.windowLog);
       this.#layers[index] = { diffId, kind: 'delta', bytes: made.size };
-      const blob = { mediaType: MEDIA_TYPE[this.#format], digest: made.digest, size: made.size };
+      const blob = {
+        mediaType: MEDIA_TYPE[this.#format.kind],
+        digest: made.digest,
+        size: made.size,
+      };
       return { blob, to, tarBytes };
     } finally {
       layer.spool.close();
@@ -214,13 +216,20 @@ class DeltaWork {
     }
   }
 
+  #recompressing(): { encoderBytes: number; zstd?: string | undefined } {
+    const format = this.#format;
+    if (format.kind === 'tar-diff' || format.recompress === undefined) return { encoderBytes: 0 };
+    const encoderBytes = this.#options.encoderBytes ?? DEFAULT_ENCODER_BYTES;
+    return { encoderBytes, zstd: format.recompress.zstd };
+  }
+
   #bounds() {
     const isDelta = this.#deltas.size > 0;
     return {
-      ...(isDelta ? { format: this.#format } : {}),
+      ...(isDelta ? { format: formatNote(this.#format) } : {}),
       temporaryBytes: 0,
       installedBytes: this.#installedBytes,
-      windowBytes: this.#windowBytes * STREAM_COUNT[this.#format],
+      windowBytes: this.#windowBytes * STREAM_COUNT[this.#format.kind],
     };
   }
 

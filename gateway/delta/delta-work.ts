@@ -28,8 +28,11 @@ export type OpenRequest = {
   readonly stretch: Stretch;
   /** Folder for the contents. */
   readonly folder: string;
-  /** Wants recipes whose encoders take at most so much memory, in bytes. */
-  readonly proveWithin?: number;
+  /**
+   * Wants recipes: of encoders that take at most so much memory, in bytes, and that come with
+   * Snapgate or are the system's `zstd` of a version.
+   */
+  readonly prove?: { readonly maxMemoryBytes: number; readonly zstd: string | undefined };
 };
 
 /** Matches of a new file with one of its candidates. */

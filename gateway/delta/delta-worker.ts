@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { parentPort, threadId } from 'node:worker_threads';
 import { toSnapgateError } from '../../shared/errors.ts';
+import { createEncoders, type Encoders } from '../../shared/recompress/encoders.ts';
 import type { OpenRequest, WorkRequest, WorkResult } from './delta-work.ts';
 import { describeContent } from './describe.ts';
 import { matchStretches } from './match-stretches.ts';
@@ -9,6 +10,7 @@ import { ScratchFile } from './scratch-file.ts';
 import { SpoolFile } from './spool-file.ts';
 import { findEncoders } from './zstd-program.ts';
 
+const builtIn = createEncoders();
 const encoders = await findEncoders();
 let scratch: ScratchFile | undefined;
 const files = new Map<string, SpoolFile>();
@@ -33,7 +35,13 @@ async function answer(request: WorkRequest): Promise<WorkResult[WorkRequest['kin
   return matchStretches(fresh, candidates, request);
 }
 
-function open({ file: path, stretch, folder, proveWithin }: OpenRequest) {
+/** Those that machines have which have a version of `zstd`, as far as this one has them. */
+function encodersWith(zstd: string | undefined): Encoders {
+  const allowed = new Set([...builtIn.keys(), `zstd-${zstd}`]);
+  return new Map([...encoders].filter(([name]) => allowed.has(name)));
+}
+
+function open({ file: path, stretch, folder, prove }: OpenRequest) {
   scratch ??= new ScratchFile(join(folder, `unpacked-${threadId}`));
   const { read } = file(path);
   const source = {
@@ -44,7 +52,7 @@ function open({ file: path, stretch, folder, proveWithin }: OpenRequest) {
       return count;
     },
   };
-  const proving = proveWithin === undefined ? undefined : { encoders, maxMemoryBytes: proveWithin };
+  const proving = prove && { ...prove, encoders: encodersWith(prove.zstd) };
   return openPacked(source, scratch, proving);
 }
 

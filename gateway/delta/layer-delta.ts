@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { LayerFormat } from '../../shared/delta/formats.ts';
 import { applyLayerDelta } from '../../shared/delta/layer-delta/reader.ts';
 import { createRecompressor } from '../../shared/delta/layer-delta/recompressor.ts';
 import { applyTarDiff, DEFAULT_TAR_DIFF_LIMITS } from '../../shared/delta/tar-diff.ts';
@@ -17,10 +18,6 @@ import type { TargetLayer } from './target-layer.ts';
 import { writeTarDiff } from './write-tar-diff.ts';
 import { findEncoders } from './zstd-program.ts';
 
-/** Formats of layer deltas that are made here. */
-export const DELTA_FORMATS = ['snapgate', 'tar-diff'] as const;
-export type DeltaFormat = (typeof DELTA_FORMATS)[number];
-
 /** A layer delta in a temporary file. */
 export type LayerDelta = { readonly path: string; readonly digest: Digest; readonly size: number };
 
@@ -29,12 +26,14 @@ export type LayerDeltaOptions = PlanOptions & {
   readonly folder: string;
   readonly name: string;
   readonly diffId: Digest;
-  readonly format: DeltaFormat;
+  readonly format: LayerFormat['kind'];
   /**
    * Memory that an encoder of compressed content may take on the machines that the delta is for, in
    * bytes; 0 leaves compressed files as they are. Only for the project's own format.
    */
   readonly encoderBytes: number;
+  /** Version of the system's `zstd` that these machines may be asked to have. */
+  readonly zstd?: string | undefined;
   readonly onSpooled: (bytes: number) => void;
   readonly packing: TarDiffPacking;
   readonly tarLimits: TarLimits;

@@ -43,6 +43,8 @@ export type OwnPlanOptions = PlanOptions & {
   readonly folder: string;
   /** Memory that an encoder may take on the machines that the delta is for; 0: open nothing. */
   readonly encoderBytes: number;
+  /** Version of the system's `zstd` that these machines have. */
+  readonly zstd?: string | undefined;
   /** Called with bytes of temporary room that was taken. */
   readonly onSpooled: (bytes: number) => void;
 };
@@ -104,7 +106,7 @@ export class OwnPlans {
     const opened = await pool.run({
       ...{ kind: 'open', file: this.#layer.spool.path, folder },
       stretch: { offset: file.offset, size: file.size },
-      proveWithin: encoderBytes,
+      prove: { maxMemoryBytes: encoderBytes, zstd: this.#options.zstd },
     });
     if (opened === undefined) return planFile(this.#layer, file, this.#options);
     this.#count(opened);

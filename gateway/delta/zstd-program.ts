@@ -15,11 +15,12 @@ const PROGRAM = 'zstd';
 
 /** The encoders of this machine: those that come with Snapgate, and the `zstd` that is installed. */
 export async function findEncoders(): Promise<Encoders> {
-  const version = await programVersion();
+  const version = await zstdVersion();
   return createEncoders(version === undefined ? [] : [zstdEncoder(programOf(version))]);
 }
 
-async function programVersion(): Promise<string | undefined> {
+/** Version of the `zstd` that is installed; undefined when none is. */
+export async function zstdVersion(): Promise<string | undefined> {
   try {
     const { stdout } = await promisify(execFile)(PROGRAM, ZSTD_VERSION_ARGUMENTS);
     return parseZstdVersion(stdout);

@@ -1,8 +1,8 @@
 import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
+import { parseFormatName } from '../../shared/delta/formats.ts';
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
-import { LAYER_DELTA } from '../../shared/oci/media-types.ts';
 import { Repository } from '../../shared/registry/repository.ts';
 import { createDelta } from '../delta/create-delta.ts';
 import { readImage } from '../plan/read-image.ts';
@@ -66,7 +66,7 @@ async function make() {
         listTags: () => to.listTags(),
       },
       ...{ temporaryFolder, memoryBytes, signal },
-      format: request.format === LAYER_DELTA ? 'snapgate' : 'tar-diff',
+      format: parseFormatName(request.format) ?? { kind: 'tar-diff' },
       onProgress: (fraction) => say({ kind: 'progress', fraction }),
     });
     return { digest: manifest.digest, size: manifest.bytes.byteLength };

@@ -1,8 +1,14 @@
-import { DELTA_ANNOTATION } from '../../shared/delta/annotations.ts';
+import { DELTA_ANNOTATION, FORMAT_ANNOTATION } from '../../shared/delta/annotations.ts';
+import { nameOfNote } from '../../shared/delta/formats.ts';
 import { type Digest, isDigest } from '../../shared/digest.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
 import { type Manifest, parseManifest } from '../../shared/oci/manifest.ts';
-import { DELTA_ARTIFACT, isIndexType, layerCompression } from '../../shared/oci/media-types.ts';
+import {
+  DELTA_ARTIFACT,
+  isIndexType,
+  LAYER_DELTA,
+  layerCompression,
+} from '../../shared/oci/media-types.ts';
 import type { DeltaFacts } from '../store/facts.ts';
 
 /**
@@ -19,7 +25,7 @@ export function deltaFacts(stored: StoredManifest): DeltaFacts | undefined {
   if (!isDigest(target) || !isDigest(sourceConfig)) return undefined;
   const sourceManifest = note('source');
   const parts = deltaParts(manifest);
-  const format = parts.find((part) => part.kind === 'delta')?.mediaType;
+  const format = formatOf(manifest, parts);
   const size = stored.bytes.byteLength;
   return {
     ...{ artifact: stored.digest, size, target, sourceConfig },
@@ -28,6 +34,13 @@ export function deltaFacts(stored: StoredManifest): DeltaFacts | undefined {
     bytes: manifest.layers.reduce((sum, layer) => sum + layer.size, size),
     parts: parts.map(({ to, kind, bytes }) => ({ to, kind, bytes })),
   };
+}
+
+/** The class of the own format stands in the delta's annotation; others are known by their media type. */
+function formatOf(manifest: Manifest, parts: readonly Part[]): string | undefined {
+  const mediaType = parts.find((part) => part.kind === 'delta')?.mediaType;
+  if (mediaType !== LAYER_DELTA) return mediaType;
+  return nameOfNote(manifest.annotations?.[FORMAT_ANNOTATION] ?? '') ?? mediaType;
 }
 
 function tryParse(bytes: Uint8Array): Manifest | undefined {

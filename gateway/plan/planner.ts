@@ -1,14 +1,12 @@
+import { parseFormatName } from '../../shared/delta/formats.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { parsePlatform } from '../../shared/oci/manifest.ts';
-import { LAYER_DELTA, TAR_DIFF } from '../../shared/oci/media-types.ts';
+import { TAR_DIFF } from '../../shared/oci/media-types.ts';
 import type { Plan, PlanRequest, PlanWay } from '../../shared/plan.ts';
 import type { DeltaFacts, ImageFacts } from '../store/facts.ts';
 import { resolveManifest } from './read-image.ts';
 import type { RepositoryFacts, RepositoryReader } from './repository-facts.ts';
 import { fullBytes, fullWay, needsLayers, openDeltaWay, readyDeltaWay, sortWays } from './ways.ts';
-
-/** Layer delta formats made here, most wanted first. */
-export const DELTA_FORMATS: readonly string[] = [TAR_DIFF, LAYER_DELTA];
 
 /** What the jobs know about a delta that does not exist yet. */
 export type DeltaState =
@@ -104,9 +102,7 @@ export class Planner {
     source: ImageFacts,
     deltas: readonly DeltaFacts[],
   ): PlanWay | undefined {
-    // What other tools read is what a client reads that does not say.
-    const formats = request.formats ?? [TAR_DIFF];
-    const readable = (format: string) => formats.includes(format);
+    const readable = (format: string) => request.formats?.includes(format) ?? true;
     const ready = deltas
       .filter((delta) => delta.sourceConfig === source.config)
       .filter((delta) => delta.format === undefined || readable(delta.format))
@@ -114,7 +110,8 @@ export class Planner {
       .filter((way) => way !== undefined);
     const [smallest] = sortWays(ready);
     if (smallest !== undefined) return smallest;
-    const format = DELTA_FORMATS.find(readable);
+    // Clients that say nothing read what all tools do.
+    const format = (request.formats ?? [TAR_DIFF]).find((name) => parseFormatName(name));
     if (format === undefined || !needsLayers(target, source)) return undefined;
     const key = { repository, sourceConfig: source.config, target: target.manifest, format };
     const found = this.#options.deltaState(key);

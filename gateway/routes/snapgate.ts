@@ -1,8 +1,9 @@
 import { type Context, Hono } from 'hono';
 import * as v from 'valibot';
+import { parseFormatName } from '../../shared/delta/formats.ts';
 import { type Digest, isDigest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
-import { isIndexType } from '../../shared/oci/media-types.ts';
+import { isIndexType, LAYER_DELTA, TAR_DIFF } from '../../shared/oci/media-types.ts';
 import { isRepositoryName, isTag } from '../../shared/oci/reference.ts';
 import {
   type DeltaJob,
@@ -11,7 +12,7 @@ import {
   planRequestSchema,
 } from '../../shared/plan.ts';
 import { type DeltaJobs, finishedJob, type MadeDelta } from '../jobs/delta-jobs.ts';
-import { DELTA_FORMATS, type DeltaKey, type Planner } from '../plan/planner.ts';
+import type { DeltaKey, Planner } from '../plan/planner.ts';
 import type { RepositoryFacts, RepositoryReader } from '../plan/repository-facts.ts';
 import type { ImageFacts } from '../store/facts.ts';
 
@@ -63,10 +64,10 @@ async function postPlan(c: Context, { access, planner }: SnapgateRoutes): Promis
 async function postDelta(c: Context, deps: SnapgateRoutes): Promise<Response> {
   const repository = repositoryOf(c.req.param('name'));
   const request = await readBody(c, deltaRequestSchema);
-  const format = request.format ?? DELTA_FORMATS[0] ?? '';
-  if (!DELTA_FORMATS.includes(format)) {
+  const format = request.format ?? TAR_DIFF;
+  if (parseFormatName(format) === undefined) {
     throw new SnapgateError('DELTA_REFUSED', `deltas of format ${format} are not made here`, {
-      hint: `Ask for one of: ${DELTA_FORMATS.join(', ')}.`,
+      hint: `Ask for ${TAR_DIFF} or ${LAYER_DELTA}.`,
     });
   }
   const opened = await deps.access.open(c.req.raw, repository, request.target);

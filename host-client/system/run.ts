@@ -1,4 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 
 /** Most bytes kept of what a program prints on its standard error; its last ones say most. */
@@ -149,6 +151,40 @@ export class RunningProgram {
   async kill(): Promise<void> {
     this.#fail(toSnapgateError(new SnapgateError('CANCELLED', 'cancelled')));
     await this.#exit;
+  }
+}
+
+/**
+ * What a program makes of a stream: its standard output, as it comes. The program is gone when the
+ * iteration ends, also early. Throws COMMAND_FAILED, and what reading `input` throws.
+ */
+export async function* pipeThrough(
+  program: string,
+  args: readonly string[],
+  input: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array, void, void> {
+  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'ignore'] });
+  const ended = new Promise<number | string | Error>((resolve) => {
+    child.once('error', resolve);
+    child.once('close', (status, signal) => resolve(status ?? String(signal)));
+  });
+  let thrown: unknown;
+  const fed = pipeline(Readable.from(input), child.stdin).catch((error: unknown) => {
+    thrown = error;
+    child.kill('SIGKILL');
+  });
+  try {
+    yield* child.stdout;
+    const status = await ended;
+    await fed;
+    if (status instanceof Error) throw notStarted(program, status);
+    if (status === 0 && thrown === undefined) return;
+    if (thrown instanceof SnapgateError) throw thrown;
+    throw new SnapgateError('COMMAND_FAILED', `${program} failed (${status})`, { cause: thrown });
+  } finally {
+    child.kill('SIGKILL');
+    await ended;
+    await fed;
   }
 }
 

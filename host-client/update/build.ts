@@ -1,5 +1,5 @@
 import { DEFAULT_LAYER_DELTA_LIMITS } from '../../shared/delta/layer-delta/header.ts';
-import { applyLayerDelta } from '../../shared/delta/layer-delta/reader.ts';
+import { type ApplyOptions, applyLayerDelta } from '../../shared/delta/layer-delta/reader.ts';
 import { createRecompressor } from '../../shared/delta/layer-delta/recompressor.ts';
 import type { Piece, SourceTree } from '../../shared/delta/piece.ts';
 import { applyTarDiff, DEFAULT_TAR_DIFF_LIMITS } from '../../shared/delta/tar-diff.ts';
@@ -11,6 +11,7 @@ import type { ImageTransaction, LayerResult, LayerSource, Storage } from '../sto
 import { buffersPassed } from '../system/tidy-memory.ts';
 import { fallbackReasonOf } from './choose-way.ts';
 import type { Downloads } from './downloads.ts';
+import { findEncoders } from './encoders.ts';
 import type { FetchedLayer, LayerWay, Way } from './ways.ts';
 
 /** Memory that an encoder of compressed content may take, in bytes. */
@@ -115,17 +116,25 @@ function applyDelta(
     });
   }
   if (source !== undefined && fetch.mediaType === LAYER_DELTA) {
-    return applyLayerDelta(downloads.read(fetch), {
+    return applyOwn(downloads.read(fetch), {
       ...{ source, workspace: storage.workspace, expected: diffId },
       limits: {
         ...DEFAULT_LAYER_DELTA_LIMITS,
         maxOutputBytes: limits.layerBytes,
         maxWindowLog: limits.windowLog,
       },
-      recompressor: createRecompressor({ maxMemoryBytes: MAX_ENCODER_BYTES }),
     });
   }
   throw new SnapgateError('DELTA_INVALID', `no way to apply ${fetch.mediaType}`);
+}
+
+async function* applyOwn(
+  delta: AsyncIterable<Uint8Array>,
+  options: Omit<ApplyOptions, 'recompressor'>,
+): AsyncGenerator<Piece, void, void> {
+  const encoders = await findEncoders();
+  const recompressor = createRecompressor({ encoders, maxMemoryBytes: MAX_ENCODER_BYTES });
+  yield* applyLayerDelta(delta, { ...options, recompressor });
 }
 
 async function* wholeLayer(

@@ -7,10 +7,11 @@ import type { Config } from '../config.ts';
 import type { GatewayApi, JobAnswer } from '../net/gateway-api.ts';
 import type { HeldImage, Storage } from '../storage/storage.ts';
 import { readDelta } from './delta-artifact.ts';
+import { readableFormats } from './encoders.ts';
 import type { UpdateEvents } from './events.ts';
 import type { Target } from './target.ts';
 import type { Trust } from './trust.ts';
-import { deltaWay, fullWay, LAYER_DELTA_FORMATS, type Way } from './ways.ts';
+import { deltaWay, fullWay, type Way } from './ways.ts';
 
 /** Most images that a gateway is told of. */
 const MAX_HAVE = 64;
@@ -58,10 +59,11 @@ export async function findOffers(
   const { api, signal } = context;
   if (full.bytes === 0 || held.length === 0 || api === undefined) return { full, deltas: [] };
   const sources = held.slice(0, MAX_HAVE);
+  const formats = await readableFormats();
   const request = {
     target: target.manifest.digest,
     have: sources.map((image) => image.config),
-    formats: [...LAYER_DELTA_FORMATS],
+    formats,
   };
   const plan = await orReason(() => api.plan(request, signal));
   if (plan === undefined) return { full, deltas: [], reason: 'the registry is no gateway' };
@@ -72,7 +74,7 @@ export async function findOffers(
   }
   const deltas = plan.ways.flatMap((way): OfferedDelta[] => {
     const image = sources.find((candidate) => candidate.config === way.sourceConfig);
-    const isKnown = way.format === undefined || LAYER_DELTA_FORMATS.includes(way.format);
+    const isKnown = way.format === undefined || formats.includes(way.format);
     return way.method === 'delta' && image !== undefined && isKnown
       ? [{ ...way, held: image }]
       : [];

@@ -6,6 +6,8 @@ export const DELTA_ANNOTATION = 'io.github.containers.delta.';
 
 /** Start of the names of what this project adds to them. */
 const OWN = 'dev.snapgate.delta.';
+/** Where the format of a delta is stated, with what it asks of the machine (see formats.ts). */
+export const FORMAT_ANNOTATION = `${OWN}format`;
 
 /**
  * What applying a delta takes, as its manifest states it. The manifest's digest is what a delta's
