@@ -97,6 +97,11 @@ function lay(tree: string, program: string): void {
   ]) {
     place(join(root, 'deploy/systemd', unit), join('usr/lib/systemd/system', unit), 0o644);
   }
+  place(
+    join(root, 'deploy/systemd/emergency.service.d.conf'),
+    'usr/lib/systemd/system/emergency.service.d/50-snaphost.conf',
+    0o644,
+  );
   const man = execFileSync(program, ['man'], { encoding: 'utf8' });
   mkdirSync(join(tree, 'usr/share/man/man8'), { recursive: true });
   writeFileSync(join(tree, 'usr/share/man/man8/snaphost.8'), man);

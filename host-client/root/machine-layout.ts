@@ -53,6 +53,8 @@ export function machineOptions(
     `rootflags=subvol=${DEPLOYMENTS_SUBVOLUME}/${deployment}`,
     devices.writableRoot ? 'rw' : 'ro',
     `snaphost.deployment=${deployment}`,
+    // What cannot go on starts again, so that the tries of a version run out.
+    'panic=10',
     ...extra,
   ].join(' ');
 }

@@ -70,8 +70,7 @@ describe('a machine from an empty disk on', () => {
     disk = join(folder, 'disk.img');
     fleet = await startFleet();
     await writeFile(join(folder, 'policy.json'), JSON.stringify(fleet.policy));
-    const bootUnit = join(ROOT, 'deploy/systemd/snaphost-boot-complete.service');
-    const paths = { base: join(CACHE, 'base.tar'), client, bootUnit };
+    const paths = { base: join(CACHE, 'base.tar'), client, units: join(ROOT, 'deploy/systemd') };
     base = await putBaseLayers(fleet.repository, paths);
     await publish('v1');
   }, 10 * MINUTES);
@@ -94,7 +93,7 @@ describe('a machine from an empty disk on', () => {
         ...['--name', IMAGE_NAME, '--policy', join(folder, 'policy.json')],
         ...['--image-file', disk, '--size', '6144', '--boot-size', '256', '--tries', '2'],
         ...['--machine-gateway', `http://10.0.2.2:${port}`],
-        ...['console=ttyS0', 'quiet', 'panic=2', 'systemd.show_status=false'].flatMap((word) => [
+        ...['console=ttyS0', 'quiet', 'systemd.show_status=error'].flatMap((word) => [
           ...['--kernel-option', word],
         ]),
       ]);

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Digest, digestFromHex, sha256 } from '../../shared/digest.ts';
 import type { ContentWriter } from '../../shared/oci/content.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
@@ -33,10 +34,17 @@ export const file = (name: string, content: string | Buffer, mode = 0o644): TarS
 });
 
 /** What every version has beside the distribution: the client, its units, the shell, the network. */
-function clientLayer(client: string, bootUnit: string): TarSpec[] {
+function clientLayer(client: string, units: string): TarSpec[] {
+  const unit = (name: string) => readFileSync(join(units, name));
   return [
     file('usr/bin/snaphost', readFileSync(client), 0o755),
-    file('usr/lib/systemd/system/snaphost-boot-complete.service', readFileSync(bootUnit)),
+    ...['snaphost-boot-complete.service', 'snaphost-update.service'].map((name) =>
+      file(`usr/lib/systemd/system/${name}`, unit(name)),
+    ),
+    file(
+      'usr/lib/systemd/system/emergency.service.d/50-snaphost.conf',
+      unit('emergency.service.d.conf'),
+    ),
     file('usr/lib/systemd/system/vm-shell.service', SHELL),
     file('etc/systemd/network/10-en.network', NETWORK),
     folder(WANTS),
@@ -55,17 +63,14 @@ export type BaseLayers = readonly Layer[];
 /** Puts the layers that all versions share into a registry. */
 export async function putBaseLayers(
   store: ContentWriter,
-  paths: { readonly base: string; readonly client: string; readonly bootUnit: string },
+  paths: { readonly base: string; readonly client: string; readonly units: string },
 ): Promise<BaseLayers> {
   const hash = createHash('sha256');
   for await (const chunk of createReadStream(paths.base)) hash.update(chunk as Buffer);
   const digest = digestFromHex(hash.digest('hex'));
   const blob = { mediaType: OCI_LAYER_TAR, digest, size: statSync(paths.base).size };
   await store.putBlob(blob, createReadStream(paths.base));
-  return [
-    { blob, diffId: digest },
-    await putLayer(store, clientLayer(paths.client, paths.bootUnit)),
-  ];
+  return [{ blob, diffId: digest }, await putLayer(store, clientLayer(paths.client, paths.units))];
 }
 
 async function putLayer(store: ContentWriter, entries: readonly TarSpec[]): Promise<Layer> {

@@ -37,7 +37,7 @@ describe('the kernel command line', () => {
   it('names the deployment that it boots', () => {
     const line = machineOptions(devices, 'a-2', ['quiet']);
     expect(line).toBe(
-      'root=UUID=r-1 rootflags=subvol=@deployments/a-2 ro snaphost.deployment=a-2 quiet',
+      'root=UUID=r-1 rootflags=subvol=@deployments/a-2 ro snaphost.deployment=a-2 panic=10 quiet',
     );
     expect(bootedDeployment(`initrd=x ${line}\n`)).toBe('a-2');
     expect(bootedDeployment('root=/dev/sda1 xsnaphost.deployment=a')).toBeUndefined();
