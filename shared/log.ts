@@ -20,6 +20,3 @@ export function jsonLog(
     write(`${JSON.stringify({ time: now().toISOString(), level, message, ...fields })}\n`);
   };
 }
-
-/** A log that keeps nothing. */
-export const silentLog: Log = () => {};

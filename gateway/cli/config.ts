@@ -89,9 +89,6 @@ const configSchema = v.strictObject({
 
 /** The configuration of `snapgate serve`; its fields are documented in deploy/snapgate.yaml. */
 export type GatewayConfig = v.InferOutput<typeof configSchema>;
-/** What is signed in some repositories, and with which key. */
-export type SigningRule = v.InferOutput<typeof signingSchema>;
-
 /** Reads a configuration file. Paths in it are relative to its folder. Throws CONFIG_INVALID. */
 export async function loadConfig(path: string): Promise<GatewayConfig> {
   let text: string;

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { rmSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -38,14 +39,17 @@ export async function startGatewayProcess(
   const child = spawn(process.execPath, [PROGRAM, 'serve', '--config', path], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
-  const kill = () => child.kill('SIGKILL');
-  process.once('exit', kill);
+  const clean = () => {
+    child.kill('SIGKILL');
+    rmSync(dir, { recursive: true, force: true });
+  };
+  process.once('exit', clean);
   const exited = once(child, 'exit');
   const log: TestGateway['log'] = [];
   const stop = async () => {
     child.kill('SIGTERM');
     const [status] = await exited;
-    process.off('exit', kill);
+    process.off('exit', clean);
     await rm(dir, { recursive: true, force: true });
     return status as number | null;
   };

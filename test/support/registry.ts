@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { rmSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -70,21 +71,25 @@ async function start(
     stdio: 'ignore',
     env: { PATH: process.env.PATH, OTEL_TRACES_EXPORTER: 'none' },
   });
-  const kill = () => child.kill('SIGKILL');
-  process.once('exit', kill);
+  const kill = () => void child.kill('SIGKILL');
+  const clean = () => {
+    kill();
+    rmSync(dir, { recursive: true, force: true });
+  };
+  process.once('exit', clean);
   const exited = new Promise<void>((resolve) => {
     child.once('exit', () => resolve());
     child.once('error', () => resolve());
   });
   const stop = async () => {
-    process.off('exit', kill);
+    process.off('exit', clean);
     kill();
     await exited;
     await rm(dir, { recursive: true, force: true });
   };
   const url = `http://${host}`;
   if (await answers(child, url)) return { host, url, pid: child.pid ?? 0, stop };
-  process.off('exit', kill);
+  process.off('exit', clean);
   kill();
   await exited;
   return undefined;
