@@ -8,8 +8,9 @@ import { formatTable } from '../../shared/cli/format.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import { parseReference, parseRegistryReference } from '../../shared/oci/reference.ts';
-import { type SignedManifest, signImage } from '../signing/sign-image.ts';
-import { openKeyFile } from '../signing/signer.ts';
+import { type KeylessSigner, signKeyless } from '../signing/keyless.ts';
+import { manifestsToSign, type SignedManifest, signImage } from '../signing/sign-image.ts';
+import { openKeyFile, readPasswordFile } from '../signing/signer.ts';
 import { openText, REGISTRY_OPTIONS } from './delta-options.ts';
 import { PASSWORD_OPTION, readPassword } from './password.ts';
 
@@ -18,10 +19,10 @@ type SignCommandResult = {
   readonly reference: string;
   /** The manifest or index that the reference means. */
   readonly digest: Digest;
-  /** The name that the legacy signature carries. */
-  readonly identity: string;
-  /** Base64 of the sha256 of the public key. */
-  readonly keyHint: string;
+  /** The name that the legacy signature carries, where there is one. */
+  readonly identity?: string;
+  /** Base64 of the sha256 of the public key, where there is one. */
+  readonly keyHint?: string;
   readonly manifests: readonly SignedManifest[];
 };
 
@@ -36,6 +37,19 @@ export const signCommand: Command<SignCommandResult> = {
       help: 'encrypted private key, as keys generate makes it',
     },
     ...PASSWORD_OPTION,
+    'identity-token-file': {
+      type: 'string',
+      value: 'FILE',
+      help: 'sign without a key, as the owner of this OpenID Connect token',
+    },
+    fulcio: { type: 'string', value: 'URL', help: 'certificate authority for that' },
+    rekor: { type: 'string', value: 'URL', help: 'transparency log for that (default: none)' },
+    'rekor-version': { type: 'string', value: '1|2', help: "the log's API (default: 1)" },
+    'timestamp-authority': {
+      type: 'string',
+      value: 'URL',
+      help: 'timestamp authority for that (default: none)',
+    },
     identity: {
       type: 'string',
       value: 'HOST/REPO[:TAG]',
@@ -63,6 +77,9 @@ async function run(context: CommandContext): Promise<SignCommandResult> {
       hint: 'For example: snapgate sign docker://registry.example/os:v1 --key snapgate.key',
     });
   }
+  if (stringOption(context.options, 'identity-token-file') !== undefined) {
+    return runKeyless(context, text);
+  }
   const identity = identityOf(context, text);
   const keyFile = requiredOption(context.options, 'key');
   const signer = await openKeyFile(keyFile, await readPassword(context));
@@ -78,6 +95,49 @@ async function run(context: CommandContext): Promise<SignCommandResult> {
   } finally {
     await opened.close();
   }
+}
+
+/** Signs every manifest of an image by way of the services that the options name. */
+async function runKeyless(context: CommandContext, text: string): Promise<SignCommandResult> {
+  const signer = keylessSigner(context);
+  const opened = await openText(context, text);
+  try {
+    const stored = await opened.store.getManifest(opened.tagOrDigest, context.signal);
+    const manifests: SignedManifest[] = [];
+    for (const subject of manifestsToSign(stored)) {
+      await signKeyless(opened.store, subject, signer);
+      manifests.push({ digest: subject.digest, bundle: 'added', legacy: 'none' });
+    }
+    await opened.commit();
+    return { reference: opened.name, digest: stored.digest, manifests };
+  } finally {
+    await opened.close();
+  }
+}
+
+function keylessSigner({ options }: CommandContext): KeylessSigner {
+  const url = (name: string) => {
+    const given = stringOption(options, name);
+    const parsed = given === undefined ? undefined : URL.parse(given);
+    if (parsed === null) throw new SnapgateError('USAGE', `--${name}: not a URL`);
+    return parsed;
+  };
+  const [certificateAuthority, log, timestampAuthority] = [
+    ...[url('fulcio'), url('rekor'), url('timestamp-authority')],
+  ];
+  if (certificateAuthority === undefined || (log ?? timestampAuthority) === undefined) {
+    throw new SnapgateError('USAGE', 'give --fulcio, and --rekor or --timestamp-authority', {
+      hint: 'Without a log or a timestamp nothing says that the certificate was valid.',
+    });
+  }
+  const version = stringOption(options, 'rekor-version') === '2' ? 2 : 1;
+  const file = requiredOption(options, 'identity-token-file');
+  return {
+    certificateAuthority,
+    ...(log && { transparencyLog: { url: log, version } }),
+    ...(timestampAuthority && { timestampAuthority }),
+    identityToken: async () => (await readPasswordFile(file)).trim(),
+  };
 }
 
 /** Verifiers compare this name with the one that the image was asked for by. */

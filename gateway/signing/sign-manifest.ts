@@ -43,7 +43,8 @@ export type SignOptions = {
 export type SignResult = {
   readonly digest: Digest;
   readonly bundle: 'added' | 'present';
-  readonly legacy: 'added' | 'present';
+  /** `none` for a signature without a key. */
+  readonly legacy: 'added' | 'present' | 'none';
 };
 
 /**
@@ -62,7 +63,10 @@ export async function signManifest(
   const named = (found: FoundSignature) =>
     found.form === 'legacy' && payloadReference(found.bytes) === options.dockerReference;
   const legacy = known.some(named) ? 'present' : 'added';
-  if (bundle === 'added') await publishBundle(store, subject, options);
+  if (bundle === 'added') {
+    const bytes = await buildBundle(options.signer, digest);
+    await publishBundle(store, subject, bytes, options.created ?? new Date());
+  }
   if (legacy === 'added') await publishLegacy(store, digest, options);
   return { digest, bundle, legacy };
 }
@@ -85,12 +89,13 @@ async function signaturesByKey(
   return good;
 }
 
-async function publishBundle(
+/** Publishes a bundle as a referrer of what it signs. Throws what the store answers. */
+export async function publishBundle(
   store: ContentStore,
   { mediaType, digest, size }: Pick<Descriptor, 'mediaType' | 'digest' | 'size'>,
-  { signer, created = new Date() }: SignOptions,
+  bytes: Uint8Array,
+  created: Date,
 ): Promise<void> {
-  const bytes = await buildBundle(signer, digest);
   const manifest: Manifest = {
     schemaVersion: 2,
     mediaType: OCI_MANIFEST,

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createTransport } from '../../gateway/upstream/transport.ts';
 import { formatTable } from '../../shared/cli/format.ts';
+import { OCI_MANIFEST } from '../../shared/oci/media-types.ts';
 import { parsePolicy } from '../../shared/policy/policy.ts';
 import { verifyManifest } from '../../shared/policy/verify-manifest.ts';
 import { Repository } from '../../shared/registry/repository.ts';
@@ -35,7 +36,7 @@ async function latencies(urls: readonly string[]): Promise<number[][]> {
   for (let i = -100; i < requests; i += 1) {
     for (const [at, url] of urls.entries()) {
       const start = performance.now();
-      const answer = await fetch(url);
+      const answer = await fetch(url, { headers: { accept: OCI_MANIFEST } });
       await answer.arrayBuffer();
       if (answer.status !== 200) throw new Error(`${url} answered ${answer.status}`);
       if (i >= 0) taken[at]?.push(performance.now() - start);

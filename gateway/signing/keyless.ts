@@ -1,0 +1,81 @@
+import { bundleToJSON } from '@sigstore/bundle';
+import { DSSEBundleBuilder, FulcioSigner, RekorWitness, TSAWitness } from '@sigstore/sign';
+import type { Digest } from '../../shared/digest.ts';
+import { SnapgateError } from '../../shared/errors.ts';
+import type { ContentStore } from '../../shared/oci/content.ts';
+import type { Descriptor } from '../../shared/oci/manifest.ts';
+import { buildStatement, IN_TOTO_PAYLOAD } from '../../shared/signing/statement.ts';
+import { printable } from '../../shared/signing/verdict.ts';
+import { publishBundle } from './sign-manifest.ts';
+
+/** How long one service may take to answer, in milliseconds. */
+const ANSWER_MS = 30_000;
+
+/** The services that vouch for a signature without a key, and who asks them. */
+export type KeylessSigner = {
+  /** Gives out certificates of short life (Fulcio). */
+  readonly certificateAuthority: URL;
+  /** Holds signatures (Rekor, API version 1 or 2); none, when absent. */
+  readonly transparencyLog?: { readonly url: URL; readonly version: 1 | 2 };
+  /** Says when a signature was made (RFC 3161); none, when absent. */
+  readonly timestampAuthority?: URL;
+  /** OpenID Connect token of whoever signs, for the audience `sigstore`. It is never logged. */
+  readonly identityToken: () => Promise<string>;
+  /** Kind of entry in a log of version 1. */
+  readonly entryType?: 'dsse' | 'intoto';
+};
+
+/**
+ * Signs a manifest without a key of one's own and publishes the bundle as its referrer. There is no
+ * legacy form. Throws UPSTREAM_FAILED when a service refuses, and what the store answers.
+ */
+export async function signKeyless(
+  store: ContentStore,
+  subject: Pick<Descriptor, 'mediaType' | 'digest' | 'size'>,
+  signer: KeylessSigner,
+): Promise<void> {
+  await publishBundle(store, subject, await buildKeylessBundle(signer, subject.digest), new Date());
+}
+
+/** Makes the bundle's bytes. Throws UPSTREAM_FAILED. */
+export async function buildKeylessBundle(
+  signer: KeylessSigner,
+  subject: Digest,
+): Promise<Uint8Array> {
+  const data = Buffer.from(buildStatement(subject));
+  const token = await signer.identityToken();
+  try {
+    const bundle = await builderOf(signer, token).create({ data, type: IN_TOTO_PAYLOAD });
+    return Buffer.from(JSON.stringify(bundleToJSON(bundle)));
+  } catch (thrown) {
+    // The library quotes a token that it cannot read, so neither its words nor the cause go on as they are.
+    const said = String((thrown as Error).message).replaceAll(token, '(token)');
+    throw new SnapgateError('UPSTREAM_FAILED', `signing failed: ${printable(said)}`, {
+      where: signer.certificateAuthority.host,
+      hint: 'See whether the identity token is still valid and meant for these services.',
+    });
+  }
+}
+
+function builderOf(signer: KeylessSigner, token: string): DSSEBundleBuilder {
+  const { certificateAuthority, transparencyLog, timestampAuthority, entryType = 'dsse' } = signer;
+  const how = { timeout: ANSWER_MS, retry: 1 };
+  const base = (url: URL) => url.href.replace(/\/$/, '');
+  const log = transparencyLog && {
+    ...{ rekorBaseURL: base(transparencyLog.url), majorApiVersion: transparencyLog.version },
+    ...{ entryType, ...how },
+  };
+  return new DSSEBundleBuilder({
+    signer: new FulcioSigner({
+      fulcioBaseURL: base(certificateAuthority),
+      identityProvider: { getToken: async () => token },
+      ...how,
+    }),
+    witnesses: [
+      ...(log === undefined ? [] : [new RekorWitness(log)]),
+      ...(timestampAuthority === undefined
+        ? []
+        : [new TSAWitness({ tsaBaseURL: base(timestampAuthority), ...how })]),
+    ],
+  });
+}
