@@ -38,7 +38,7 @@ function skipReason(): string | undefined {
 
 const reason = skipReason();
 
-describe('the demo', { timeout: 600_000 }, () => {
+describe('the demo', { timeout: 1_800_000 }, () => {
   let stage = '';
   let summary: Summary | undefined;
 
@@ -47,7 +47,7 @@ describe('the demo', { timeout: 600_000 }, () => {
     stage = await mkdtemp('/var/tmp/snapgate-demo-test-');
     const { stdout } = await runDemo(stage);
     summary = JSON.parse(stdout) as Summary;
-  }, 600_000);
+  }, 1_800_000);
   afterAll(async () => {
     if (stage !== '') await rm(stage, { recursive: true, force: true });
   });
