@@ -25,11 +25,11 @@ export type Follows = {
 /** `snaphost` on the demo's machine. */
 export class Host {
   readonly #stage: Stage;
-  readonly #root: string;
+  readonly #machine: Machine;
 
-  private constructor(stage: Stage, root: string) {
+  private constructor(stage: Stage, machine: Machine) {
     this.#stage = stage;
-    this.#root = root;
+    this.#machine = machine;
   }
 
   /** Writes the machine's configuration: what it follows and whom it trusts. */
@@ -45,13 +45,14 @@ export class Host {
     for (const [name, content] of Object.entries({ config, policy })) {
       await writeFile(join(folder, `${name}.json`), `${JSON.stringify(content, null, 2)}\n`);
     }
-    return new Host(stage, machine.root);
+    return new Host(stage, machine);
   }
 
   /** Runs a command. A refusal is an answer, not a failure. */
   async ask(...args: string[]): Promise<HostAnswer> {
-    const argv = [process.execPath, SNAPHOST, ...args, '--root', this.#root, '--json'];
-    const { value, code } = await this.#stage.json(argv, { mayFail: true });
+    const argv = this.#argv(...args, '--json');
+    const { env } = this.#machine;
+    const { value, code } = await this.#stage.json(argv, { mayFail: true, env });
     const error = value.error as HostAnswer['error'];
     return { value, error, exit: code };
   }
@@ -65,6 +66,10 @@ export class Host {
 
   /** Runs a command for people to read. */
   show(...args: string[]): Promise<Outcome> {
-    return this.#stage.run([process.execPath, SNAPHOST, ...args, '--root', this.#root]);
+    return this.#stage.run(this.#argv(...args), { env: this.#machine.env });
+  }
+
+  #argv(...args: string[]): string[] {
+    return [process.execPath, SNAPHOST, ...args, '--root', this.#machine.root];
   }
 }

@@ -9,6 +9,8 @@ export class Machine {
   /** Podman's graph root and run root. */
   readonly graphRoot: string;
   readonly runRoot: string;
+  /** What Podman needs in its environment to share nothing with this machine's own. */
+  readonly env: Readonly<Record<string, string>>;
   readonly #stage: Stage;
   readonly #device: string;
 
@@ -18,6 +20,7 @@ export class Machine {
     this.root = stage.path(name);
     this.graphRoot = join(this.root, 'var/lib/containers/storage');
     this.runRoot = runRoot;
+    this.env = { CONTAINERS_CONF: join(runRoot, 'containers.conf') };
   }
 
   /** Makes the disk (sparse, `bytes` long) and mounts it. Needs root. */
@@ -36,6 +39,8 @@ export class Machine {
     await stage.run(['mount', device, machine.root]);
     stage.laterRun('umount', '-R', machine.root);
     await mkdir(machine.graphRoot, { recursive: true });
+    const conf = `[engine]\ntmp_dir = "${runRoot}/libpod"\n`;
+    await writeFile(join(runRoot, 'containers.conf'), conf);
     return machine;
   }
 
@@ -43,7 +48,7 @@ export class Machine {
   podman(args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
     const storage = ['--root', this.graphRoot, '--runroot', this.runRoot];
     const ways = ['--storage-driver', 'btrfs', '--cgroup-manager', 'cgroupfs', '--runtime', 'runc'];
-    return this.#stage.run(['podman', ...storage, ...ways, ...args], options);
+    return this.#stage.run(['podman', ...storage, ...ways, ...args], { env: this.env, ...options });
   }
 
   /** Runs a command in a container of an image of this machine, without network. */
