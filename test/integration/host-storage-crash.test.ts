@@ -171,9 +171,9 @@ describe('putting an image into storage', () => {
   }, 600_000);
 
   it('forgets layers of an interrupted update when another one follows', async () => {
-    const bare = inventory(podman);
     const { calls } = runVictim('none');
     await removeV2();
+    const bare = inventory(podman);
     // Layers are registered, the image is not made.
     const copy = calls.findIndex((call) => call.startsWith('skopeo')) + 1;
     runVictim('before', copy);
