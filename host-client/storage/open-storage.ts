@@ -1,16 +1,17 @@
-import { mkdir, stat } from 'node:fs/promises';
+import { mkdir, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Piece } from '../../shared/delta/piece.ts';
 import type { Workspace } from '../../shared/delta/workspace.ts';
-import { type Digest, digestHex } from '../../shared/digest.ts';
+import { type Digest, digestHex, sha256 } from '../../shared/digest.ts';
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import { assertBtrfs, syncFileSystem } from './btrfs.ts';
+import { writeImageFolder } from './image-folder.ts';
 import { ImageStore } from './image-store.ts';
 import { LayerFiles } from './layer-files.ts';
 import { LayerStore } from './layer-store.ts';
 import { Podman, type Programs, unsupportedVersion } from './podman.ts';
 import { SourceImage } from './source-image.ts';
-import type { BeginOptions, HeldImage, ImageTransaction, Storage } from './storage.ts';
+import type { BeginOptions, HeldImage, ImageTransaction, Storage, WholeImage } from './storage.ts';
 import { reassembleTar } from './tar-split-file.ts';
 import { presentDepth, Transaction } from './transaction.ts';
 import { workFiles } from './work-files.ts';
@@ -141,17 +142,18 @@ class PodmanStorage implements Storage {
     if (!(await isThere(subvolumes))) await mkdir(subvolumes, { recursive: true, mode: 0o700 });
   }
 
-  async importLayout(options: {
-    layout: string;
-    tag: string;
-    name: string;
-    signal?: AbortSignal;
-  }): Promise<HeldImage> {
-    const { layout, tag, name, signal } = options;
-    await this.#podman.copyFromLayout(layout, tag, name, { signal });
+  async importImage(image: WholeImage): Promise<HeldImage> {
+    const { manifest, config, layers, name, signal } = image;
+    const folder = join(this.workDir, 'import');
+    try {
+      await writeImageFolder(folder, manifest, config, layers);
+      await this.#podman.copyFromFolder(folder, name, { signal });
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
     await syncFileSystem(this.graphRoot);
-    const { stdout } = await this.#podman.run(['image', 'inspect', '--format', '{{.Id}}', name]);
-    const held = (await this.listImages()).find((image) => idOf(image) === stdout.trim());
+    const id = sha256(config);
+    const held = (await this.listImages()).find((found) => found.config === id);
     if (held !== undefined) return held;
     throw new SnapgateError('STORAGE_INVALID', 'the image is not in storage after it was copied', {
       where: name,

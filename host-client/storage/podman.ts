@@ -36,20 +36,15 @@ export class Podman {
   }
 
   /**
-   * Copies the image with a tag in an OCI layout folder into this storage, its digests unchanged.
-   * Its signatures were judged before: the machine's own policy for images does not apply again.
-   * Throws COMMAND_FAILED, NO_SPACE, CANCELLED.
+   * Copies the image in a folder of Skopeo's `dir:` transport into this storage, its digests
+   * unchanged. Its signatures were judged before: the machine's own policy for images does not apply
+   * again. Throws COMMAND_FAILED, NO_SPACE, CANCELLED.
    */
-  async copyFromLayout(
-    layout: string,
-    tag: string,
-    name: string,
-    options?: RunOptions,
-  ): Promise<void> {
+  async copyFromFolder(folder: string, name: string, options?: RunOptions): Promise<void> {
     const target = `containers-storage:[btrfs@${this.#graphRoot}+${this.#runRoot}]${name}`;
     const args = ['--insecure-policy', 'copy', '--quiet', '--preserve-digests'];
     const skopeo = this.#programs.skopeo ?? 'skopeo';
-    await run(skopeo, [...args, `oci:${layout}:${tag}`, target], options);
+    await run(skopeo, [...args, `dir:${folder}`, target], options);
   }
 }
 

@@ -107,7 +107,7 @@ export class Receiver {
     this.#name = name;
     this.#program = new RunningProgram('btrfs', ['receive', '-q', '-C', folder], {
       signal,
-      hint: 'The messages of the kernel (dmesg) may tell more; the machine keeps its old version.',
+      hint: receiveHint,
     });
   }
 
@@ -150,4 +150,10 @@ export class Receiver {
     await this.#program.kill();
     if (await isSubvolume(this.path)) await deleteSubvolumes([this.path]);
   }
+}
+
+function receiveHint(words: string): string {
+  return words.includes('changed your default subvolume')
+    ? 'Mount the subvolume that holds Podman’s storage, not a bind mount of a folder of it.'
+    : 'The messages of the kernel (dmesg) may tell more; the machine keeps its old version.';
 }

@@ -39,6 +39,17 @@ export type LayerResult = {
   readonly bytesCloned: number;
 };
 
+/** An image with all its layers. */
+export type WholeImage = {
+  readonly manifest: StoredManifest;
+  readonly config: Uint8Array;
+  /** The file of each layer's blob, by its digest in the manifest. */
+  readonly layers: ReadonlyMap<Digest, string>;
+  /** Full name with a tag. */
+  readonly name: string;
+  readonly signal?: AbortSignal;
+};
+
 /**
  * Podman's storage on btrfs. Reading it takes no lock and changes nothing. An update goes:
  *
@@ -62,7 +73,7 @@ export type Storage = {
   readonly workDir: string;
   /**
    * Whether layers may be put into this storage one by one; otherwise why not, and then only
-   * {@link Storage.importLayout} may be used.
+   * {@link Storage.importImage} may be used.
    */
   checkSupport(
     signal?: AbortSignal,
@@ -96,15 +107,10 @@ export type Storage = {
    */
   begin(options: BeginOptions): Promise<ImageTransaction>;
   /**
-   * Hands Podman a whole image from an OCI layout folder that holds all its blobs: the way for a
-   * storage that {@link Storage.checkSupport} does not know. Throws COMMAND_FAILED.
+   * Hands Podman a whole image: the way for a storage that {@link Storage.checkSupport} does not
+   * know. Throws COMMAND_FAILED, NO_SPACE.
    */
-  importLayout(options: {
-    readonly layout: string;
-    readonly tag: string;
-    readonly name: string;
-    readonly signal?: AbortSignal;
-  }): Promise<HeldImage>;
+  importImage(image: WholeImage): Promise<HeldImage>;
   /** Gives an image one more name; an image that had it loses it. */
   addName(image: HeldImage, name: string): Promise<void>;
   /** Removes an image and the layers that no other image uses. Throws COMMAND_FAILED when in use. */

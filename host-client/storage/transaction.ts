@@ -6,6 +6,7 @@ import { SnapgateError } from '../../shared/errors.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
 import { FileLock } from '../system/file-lock.ts';
 import { syncFileSystem } from './btrfs.ts';
+import { writeImageFolder } from './image-folder.ts';
 import type { ImageStore } from './image-store.ts';
 import { Journal } from './journal.ts';
 import { type BuiltLayer, buildLayer, type ParentLayer } from './layer-builder.ts';
@@ -20,7 +21,6 @@ import type {
   LayerResult,
   LayerSource,
 } from './storage.ts';
-import { THIN_TAG, writeThinLayout } from './thin-layout.ts';
 
 const LOCK_TIMEOUT_MS = 10 * 60 * 1000;
 
@@ -133,10 +133,10 @@ export class Transaction implements ImageTransaction {
     await this.#journal.write([...this.#adopted, ...fresh]);
     await this.#register();
     try {
-      const layout = join(this.#staging.folder, 'image');
-      await writeThinLayout(layout, image.manifest, image.config);
+      const folder = join(this.#staging.folder, 'image');
+      await writeImageFolder(folder, image.manifest, image.config);
       const { signal } = this.#options;
-      await podman.copyFromLayout(layout, THIN_TAG, image.name, { signal });
+      await podman.copyFromFolder(folder, image.name, { signal });
     } catch (error) {
       await this.#withdraw([...this.#adopted, ...fresh]);
       throw error;

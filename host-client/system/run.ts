@@ -16,8 +16,8 @@ export type RunOptions = {
   readonly signal?: AbortSignal | undefined;
   /** Variables on top of this process's own. */
   readonly env?: Readonly<Record<string, string>>;
-  /** What the reader can do when it fails. */
-  readonly hint?: string;
+  /** What the reader can do when it fails, perhaps by what it said. */
+  readonly hint?: string | ((words: string) => string);
 };
 
 /** What a program printed. */
@@ -109,7 +109,12 @@ export class RunningProgram {
       return new SnapgateError('NO_SPACE', message, { hint });
     }
     const { hint } = this.#options;
-    return new SnapgateError('COMMAND_FAILED', message, hint === undefined ? {} : { hint });
+    const advice = typeof hint === 'function' ? hint(words) : hint;
+    return new SnapgateError(
+      'COMMAND_FAILED',
+      message,
+      advice === undefined ? {} : { hint: advice },
+    );
   }
 
   #fail(reason: SnapgateError): void {

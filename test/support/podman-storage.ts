@@ -1,7 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createReadStream, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { LayoutStore } from '../../gateway/layout/layout-store.ts';
 import type {
   BeginOptions,
@@ -14,7 +14,16 @@ import { type Digest, digestHex, sha256 } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
 import { parseImageConfig, parseIndex, parseManifest } from '../../shared/oci/manifest.ts';
-import { OCI_CONFIG, OCI_LAYER_GZIP, OCI_LAYER_TAR } from '../../shared/oci/media-types.ts';
+import {
+  DOCKER_CONFIG,
+  DOCKER_LAYER_GZIP,
+  DOCKER_MANIFEST,
+  OCI_CONFIG,
+  OCI_LAYER_GZIP,
+  OCI_LAYER_TAR,
+  OCI_LAYER_ZSTD,
+  OCI_MANIFEST,
+} from '../../shared/oci/media-types.ts';
 import { unpackLayer } from '../../shared/oci/unpack-layer.ts';
 import { readTar } from '../../shared/tar/reader.ts';
 import { putBytes, storedManifest } from './tiny-image.ts';
@@ -29,38 +38,49 @@ export type LayoutImage = {
   readonly tars: readonly Buffer[];
 };
 
-/** Writes an image with these layers to a folder; `packed` layers are given as gzip. */
+/** How the layers of an image are packed, and in which of the two formats it is. */
+export type Packing = 'none' | 'gzip' | 'zstd' | 'docker';
+
+const TYPES = {
+  none: OCI_LAYER_TAR,
+  gzip: OCI_LAYER_GZIP,
+  zstd: OCI_LAYER_ZSTD,
+  docker: DOCKER_LAYER_GZIP,
+} as const;
+
+/** Writes an image with these layers to a folder. */
 export async function putLayoutImage(
   layout: string,
   tars: readonly Buffer[],
-  options: { packed?: boolean; cmd?: readonly string[] } = {},
+  options: { packing?: Packing; cmd?: readonly string[] } = {},
 ): Promise<LayoutImage> {
   mkdirSync(layout, { recursive: true });
   const store = await LayoutStore.create(layout);
+  const { packing = 'none' } = options;
   const layers: LayerSource[] = [];
   for (const tar of tars) {
-    const type = options.packed ? OCI_LAYER_GZIP : OCI_LAYER_TAR;
-    const bytes = options.packed ? gzip(tar) : tar;
-    layers.push({ diffId: sha256(tar), blob: await putBytes(store, type, bytes) });
+    const blob = await putBytes(store, TYPES[packing], pack(tar, packing));
+    layers.push({ diffId: sha256(tar), blob });
   }
   const rootfs = { type: 'layers', diff_ids: layers.map((layer) => layer.diffId) };
   const platform = { architecture: process.arch === 'arm64' ? 'arm64' : 'amd64', os: 'linux' };
   const config = Buffer.from(
     JSON.stringify({ ...platform, config: { Cmd: options.cmd ?? ['/bin/sh'] }, rootfs }),
   );
-  const manifest = storedManifest({
-    ...{ schemaVersion: 2, mediaType: 'application/vnd.oci.image.manifest.v1+json' },
-    config: await putBytes(store, OCI_CONFIG, config),
+  const mediaType = packing === 'docker' ? DOCKER_MANIFEST : OCI_MANIFEST;
+  const configType = packing === 'docker' ? DOCKER_CONFIG : OCI_CONFIG;
+  const parts = {
+    config: await putBytes(store, configType, config),
     layers: layers.map((layer) => layer.blob),
-  });
+  };
+  const manifest = storedManifest({ schemaVersion: 2, mediaType, ...parts }, mediaType);
   await store.putManifest(manifest, 'image');
   return { layout, tag: 'image', manifest, config, layers, tars };
 }
 
-function gzip(tar: Buffer): Buffer {
-  const packed = execFileSync('gzip', ['-n'], { input: tar, maxBuffer: 1 << 30 });
-  if (!gunzipSync(packed).equals(tar)) throw new Error('gzip lost something');
-  return packed;
+function pack(tar: Buffer, packing: Packing): Buffer {
+  if (packing === 'none') return tar;
+  return packing === 'zstd' ? zstdCompressSync(tar) : gzipSync(tar);
 }
 
 /** Reads the first image of a layout folder; what is larger than memory is not read. */
