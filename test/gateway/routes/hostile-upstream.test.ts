@@ -17,18 +17,28 @@ let elsewhere: UpstreamServer;
 let gateway: RunningGateway;
 let lines: string[];
 
+/** Starts a gateway whose patience is long, except where a test tries it. */
+function start(patience: Readonly<Record<string, number>>): Promise<RunningGateway> {
+  const config = {
+    ...{ listen: { port: 0 }, data: dir, stopTimeoutSeconds: 0, log: { level: 'debug' } },
+    upstream: { url: upstream.url, ...patience },
+  };
+  const log = (level: string, message: string, fields: LogFields = {}) =>
+    void lines.push(JSON.stringify({ level, message, ...fields }));
+  return startGateway(parseConfig(JSON.stringify(config), join(dir, 'c.yaml')), log);
+}
+
+async function restart(patience: Readonly<Record<string, number>>): Promise<void> {
+  await gateway.close();
+  gateway = await start(patience);
+}
+
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'snapgate-hostile-'));
   upstream = await startUpstreamServer();
   elsewhere = await startUpstreamServer();
-  const config = {
-    ...{ listen: { port: 0 }, data: dir, stopTimeoutSeconds: 0, log: { level: 'debug' } },
-    upstream: { url: upstream.url, answerTimeoutSeconds: 1, stallTimeoutSeconds: 1 },
-  };
   lines = [];
-  const log = (level: string, message: string, fields: LogFields = {}) =>
-    void lines.push(JSON.stringify({ level, message, ...fields }));
-  gateway = await startGateway(parseConfig(JSON.stringify(config), join(dir, 'c.yaml')), log);
+  gateway = await start({});
 });
 
 afterEach(async () => {
@@ -75,6 +85,7 @@ describe.each(PATHS)('a registry asked for %s', (_what, path) => {
   });
 
   it('that never answers', async () => {
+    await restart({ answerTimeoutSeconds: 1 });
     upstream.handle = () => {};
     const answer = await ask(path);
     expect([answer.status, await codeOf(answer)]).toEqual([504, 'UPSTREAM_TIMEOUT']);
@@ -99,6 +110,7 @@ describe.each(PATHS)('a registry asked for %s', (_what, path) => {
   });
 
   it('that stalls', async () => {
+    await restart({ stallTimeoutSeconds: 1 });
     upstream.handle = (_request, response) => {
       response.writeHead(200, { 'content-length': 1000 });
       response.write('x'.repeat(500));
