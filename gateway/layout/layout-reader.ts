@@ -117,7 +117,7 @@ export class LayoutReader implements ContentReader {
     const { bytes, mediaType } = await this.#readManifest(digest, stated);
     const parsed = isIndexType(mediaType) ? parseIndex(bytes) : parseManifest(bytes);
     if (parsed.subject?.digest !== subject) return undefined;
-    const configType = 'config' in parsed ? parsed.config.mediaType : undefined;
+    const configType = 'config' in parsed ? parsed.config?.mediaType : undefined;
     const artifactType = parsed.artifactType ?? configType;
     const { annotations } = parsed;
     return {

@@ -1,6 +1,7 @@
 import * as v from 'valibot';
 import { type Digest, isDigest } from '../digest.ts';
 import { type ErrorCode, SnapgateError } from '../errors.ts';
+import { parseStrictJson } from '../strict-json.ts';
 import { isIndexType } from './media-types.ts';
 
 /** Largest manifest, index or referrers answer read, in bytes: the limit that registries share. */
@@ -15,6 +16,8 @@ const digestSchema = v.pipe(
   v.check((text) => isDigest(text), 'not a sha256 digest'),
   v.transform((text) => text as Digest),
 );
+/** What is both an image and an index would be one to some readers and the other to the rest. */
+const notHere = v.optional(v.never('makes it an image and an index at once'));
 const annotationsSchema = v.record(v.string(), v.string());
 const platformSchema = v.object({
   architecture: v.string(),
@@ -39,6 +42,7 @@ const manifestSchema = v.object({
   artifactType: v.optional(v.string()),
   config: descriptorSchema,
   layers: v.pipe(v.array(descriptorSchema), v.maxLength(MAX_LAYERS)),
+  manifests: notHere,
   subject: v.optional(descriptorSchema),
   annotations: v.optional(annotationsSchema),
 });
@@ -47,6 +51,8 @@ const indexSchema = v.object({
   mediaType: v.optional(v.string()),
   artifactType: v.optional(v.string()),
   manifests: v.array(descriptorSchema),
+  config: notHere,
+  layers: notHere,
   subject: v.optional(descriptorSchema),
   annotations: v.optional(annotationsSchema),
 });
@@ -81,9 +87,10 @@ function parseJson<T>(
 ): T {
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    json = parseStrictJson(bytes);
   } catch (cause) {
-    throw new SnapgateError(code, `${what} is not JSON`, { cause });
+    const reason = (cause as Error).message.slice(0, 200);
+    throw new SnapgateError(code, `${what} is not JSON of one meaning: ${reason}`, { cause });
   }
   const result = v.safeParse(schema, json);
   if (result.success) return result.output;
