@@ -5,6 +5,7 @@ import type { TarEntry, TarTime } from '../../shared/tar/entry.ts';
 import type { TarEvent } from '../../shared/tar/reader.ts';
 import { type CloneSource, type ContentCount, FileContent } from './file-content.ts';
 import { LayerTree, pathNames, type TreeNode } from './layer-tree.ts';
+import { type OpenFile, putPiece } from './open-file.ts';
 import type { ParentTree } from './parent-tree.ts';
 
 const WHITEOUT = '.wh.';
@@ -28,18 +29,6 @@ const XATTRS =
 export type FindClone = (
   file: SourceFile,
 ) => CloneSource | undefined | Promise<CloneSource | undefined>;
-
-/** The regular file that is being written. */
-type OpenFile = {
-  readonly entry: TarEntry;
-  /** Path while it is written, and its final one when that is another. */
-  readonly path: string;
-  readonly finalPath: string;
-  readonly content: FileContent;
-  /** Run of a sparse file that the next byte belongs to. */
-  run: number;
-  runUsed: number;
-};
 
 /**
  * Translates a layer's tar stream into the commands of a send stream, so that the result is what
@@ -292,30 +281,4 @@ export class LayerTranslator {
 function isBelow(node: TreeNode, ancestor: TreeNode): boolean {
   for (let at = node.parent; at !== undefined; at = at.parent) if (at === ancestor) return true;
   return false;
-}
-
-/** Puts the next stored bytes of a file where they belong. */
-function putPiece(file: OpenFile, { bytes, source }: Piece, clone: CloneSource | undefined): void {
-  for (let at = 0; at < bytes.length; ) {
-    const { offset, room } = nextPlace(file);
-    const part = bytes.subarray(at, at + Math.min(room, bytes.length - at));
-    const from = source && { source: { file: source.file, offset: source.offset + at } };
-    file.content.put({ bytes: part, ...from }, offset, clone);
-    file.runUsed += part.length;
-    at += part.length;
-  }
-}
-
-/** Where the next stored byte of a file goes, and how many may follow it there. */
-function nextPlace(file: OpenFile): { offset: number; room: number } {
-  const { sparse } = file.entry;
-  if (sparse === undefined) return { offset: file.runUsed, room: Number.MAX_SAFE_INTEGER };
-  let run = sparse[file.run];
-  while (run !== undefined && file.runUsed >= run.length) {
-    file.run += 1;
-    file.runUsed = 0;
-    run = sparse[file.run];
-  }
-  if (run === undefined) throw new SnapgateError('TAR_INVALID', 'a sparse file is too long');
-  return { offset: run.offset + file.runUsed, room: run.length - file.runUsed };
 }

@@ -252,13 +252,14 @@ describe('layers built by btrfs receive', () => {
     const twice = [
       { name: 'a', content: 'first' },
       { name: 'a', content: 'second' },
+      { name: 'a', content: 'the next one' },
       { name: 'b', content: '1' },
-      { name: 'a', content: 'third, which is longer' },
+      { name: 'a', content: 'last, which is longer' },
       { name: 'd/', type: '5', mode: 0o700 },
       { name: 'd/', type: '5', mode: 0o711 },
     ];
     const built = await build(rawTar(twice));
-    expect(readFileSync(join(built.path, 'a'), 'utf8')).toBe('third, which is longer');
+    expect(readFileSync(join(built.path, 'a'), 'utf8')).toBe('last, which is longer');
     expect(describeTree(built.path).filter((line) => /^d /.test(line))[0]).toMatch(/^d 40711 /);
     expect(readdirSync(built.path).sort()).toEqual(['a', 'b', 'd']);
   });
