@@ -49,7 +49,15 @@ class Bytes {
 
 type Segment = { checkpoint?: { output: number; pointer: number }; streams: Buffer[] };
 type Coder = { coder: number; parameter: number };
-type Header = { size: number; digest: string; layers: string[]; coders: Coder[] };
+type Header = {
+  size: number;
+  digest: string;
+  limits: number[];
+  layers: string[];
+  coders: Coder[];
+};
+/** Made when it is first read. */
+type Part = { size: number; make: () => Buffer };
 type Rec = { block: Buffer; data: Buffer };
 type Stretch = { offset: number; length: number; address: number };
 type Interval = { start: number; shift: number };
@@ -73,11 +81,26 @@ function readHeader(b: Bytes): Header {
   if (b.number() !== 0) throw new Error('flags');
   const size = b.number();
   const digest = b.take(32).toString('hex');
-  for (let i = 0; i < 4; i += 1) b.number();
+  const limits = Array.from({ length: 4 }, () => b.number());
+  if ((limits[0] as number) > 16777216) throw new Error('segment limit');
   const layers = Array.from({ length: b.number() }, () => b.take(32).toString('hex'));
   const coders = Array.from({ length: 8 }, () => ({ coder: b.byte(), parameter: b.byte() }));
+  const isKnown = ({ coder, parameter }: Coder) =>
+    coder === 0 ? parameter === 0 : coder === 1 && parameter >= 10 && parameter <= 27;
+  if (!coders.every(isKnown) || layers.length > 1024) throw new Error('coder or layers');
   if (b.at !== b.all.length) throw new Error('header too long');
-  return { size, digest, layers, coders };
+  return { size, digest, limits, layers, coders };
+}
+
+/** Which streams a segment has, with their unpacked lengths and what is said of their packed ones. */
+function readSizes(b: Bytes, header: Header) {
+  const bits = b.byte();
+  const present = [0, 1, 2, 3, 4, 5, 6, 7].filter((i) => (bits >> i) & 1);
+  const lengths = present.map(() => b.number());
+  const sizes = present.map(() => b.number());
+  const total = lengths.reduce((sum, length) => sum + length, 0);
+  if (total > (header.limits[0] as number)) throw new Error('segment too large');
+  return { present, lengths, sizes };
 }
 
 function readSegments(b: Bytes, header: Header): Segment[] {
@@ -93,6 +116,7 @@ function readSegments(b: Bytes, header: Header): Segment[] {
       if (header.coders[i]?.coder !== 1) throw new Error('coder');
       const all = zstdDecompressSync(Buffer.concat(bytes), {
         finishFlush: constants.ZSTD_e_flush,
+        params: { [constants.ZSTD_d_windowLogMax]: header.coders[i]?.parameter ?? 10 },
       });
       let at = 0;
       for (const [segment, length] of places) {
@@ -113,10 +137,7 @@ function readSegments(b: Bytes, header: Header): Segment[] {
       unpackAll();
       segment.checkpoint = { output: b.number(), pointer: b.number() };
     }
-    const bits = b.byte();
-    const present = [0, 1, 2, 3, 4, 5, 6, 7].filter((i) => (bits >> i) & 1);
-    const lengths = present.map(() => b.number());
-    const sizes = present.map(() => b.number());
+    const { present, lengths, sizes } = readSizes(b, header);
     for (const [n, i] of present.entries()) {
       const size = sizes[n] as number;
       const length = lengths[n] as number;
@@ -144,7 +165,7 @@ class Applier {
   next = 0;
   out: Buffer[] = [];
   pointer = 0;
-  parts: (Buffer | undefined)[] = [];
+  parts: (Part | undefined)[] = [];
   recipes: Buffer[] = [];
   mode = 0;
   lastRecords = new Map<string, Rec>();
@@ -210,8 +231,12 @@ class Applier {
     } else if (code === 1) this.move(this.pointer + c.signed());
     else if (code === 2) this.entry();
     else if (code === 3) this.out.push(this.operations(positive(c.number())));
-    else if (code === 4) this.parts.push(this.operations(positive(c.number())));
-    else if (code === 5) this.unpack();
+    else if (code === 4) {
+      const size = positive(c.number());
+      this.room(size);
+      const made = this.operations(size);
+      this.parts.push({ size, make: () => made });
+    } else if (code === 5) this.unpack();
     else if (code === 6) this.encode();
     else if (code === 7) {
       const part = this.parts.length - c.number();
@@ -234,9 +259,21 @@ class Applier {
   }
 
   part(age: number): Buffer {
+    return this.living(age).make();
+  }
+
+  living(age: number): Part {
     const part = this.parts[this.parts.length - age];
     if (part === undefined) throw new Error('no such part');
     return part;
+  }
+
+  /** Whether there is room for one more part. */
+  room(size: number): void {
+    const living = this.parts.filter((part) => part !== undefined);
+    const [, bytes = 0, count = 0] = this.header.limits;
+    const used = living.reduce((sum, part) => sum + part.size, 0);
+    if (used + size > bytes || living.length >= count) throw new Error('too many parts');
   }
 
   keep(): void {
@@ -500,9 +537,13 @@ class Applier {
     const method = c.byte();
     const size = positive(c.number());
     if (offset + length > from.length) throw new Error('outside of the source');
-    const part = this.source.unpack?.(method, from.subarray(offset, offset + length));
-    if (part?.length !== size) throw new Error('unpacked size');
-    this.parts.push(part);
+    this.room(size);
+    const make = () => {
+      const part = this.source.unpack?.(method, from.subarray(offset, offset + length));
+      if (part?.length !== size) throw new Error('unpacked size');
+      return part;
+    };
+    this.parts.push({ size, make });
   }
 
   encode(): void {
@@ -518,9 +559,13 @@ class Applier {
     const recipe = this.recipes[k === 0 ? this.recipes.length - 1 : k - 1];
     if (recipe === undefined) throw new Error('no such recipe');
     const size = positive(c.number());
-    const part = this.source.encode?.(recipe, content);
-    if (part?.length !== size) throw new Error('encoded size');
-    this.parts.push(part);
+    this.room(size);
+    const make = () => {
+      const part = this.source.encode?.(recipe, content);
+      if (part?.length !== size) throw new Error('encoded size');
+      return part;
+    };
+    this.parts.push({ size, make });
   }
 }
 

@@ -5,6 +5,7 @@ import { DEFAULT_UNPACK_LIMITS, PACKED_FORMATS, readChunks } from '../../recompr
 import { parseRecipe } from '../../recompress/recipe.ts';
 import type { SourceFile } from '../piece.ts';
 import type { Recompressor } from './reader.ts';
+import { sourceMismatch } from './source-reader.ts';
 
 /** Methods of UNPACK (FORMAT.md section 8): their number is the place here plus one. */
 export const UNPACK_METHODS = PACKED_FORMATS;
@@ -29,7 +30,7 @@ export function createRecompressor(options: RecompressorOptions): Recompressor {
       }
       const part = { kind: 'packed' as const, offset: 0, size: packed.size, format };
       const limits = { ...DEFAULT_UNPACK_LIMITS, maxUnpackedBytes: size, maxRatio: Infinity };
-      return turns.take(() => unpackPart(packed, part, limits));
+      return turns.take(() => unpacked(packed, part, limits));
     },
     encode(text, content) {
       const recipe = parseRecipe(Buffer.from(text).toString('latin1'));
@@ -43,6 +44,18 @@ export function createRecompressor(options: RecompressorOptions): Recompressor {
       return turns.take(() => repack(encoders, recipe, chunksOf(content)));
     },
   };
+}
+
+/** A source that cannot be unpacked is not the one that the delta is for. */
+async function* unpacked(
+  ...[packed, part, limits]: Parameters<typeof unpackPart>
+): AsyncGenerator<Uint8Array, void, void> {
+  try {
+    yield* unpackPart(packed, part, limits);
+  } catch (error) {
+    if (error instanceof SnapgateError && error.code !== 'TAR_INVALID') throw error;
+    throw sourceMismatch('a source cannot be unpacked', part.format, error);
+  }
 }
 
 async function* chunksOf(content: SourceFile): AsyncGenerator<Uint8Array, void, void> {
