@@ -5,6 +5,7 @@ import { lz4LegacyEncoder } from './lz4/legacy.ts';
 import type { Recipe } from './recipe.ts';
 import { xzEncoder } from './xz/encoder.ts';
 import { builtInZstd, zstdEncoder } from './zstd/encoder.ts';
+import { lazyZstdEncoder } from './zstd/lazy/encoder.ts';
 
 /** The encoders that a process has, by name. */
 export type Encoders = ReadonlyMap<string, Encoder>;
@@ -12,7 +13,15 @@ export type Encoders = ReadonlyMap<string, Encoder>;
 /** The encoders that come with Snapgate, and `others` that this machine has; those win. */
 export function createEncoders(others: readonly Encoder[] = []): Encoders {
   const zstd = zstdEncoder(builtInZstd);
-  const all = [gnuGzipEncoder, zlibEncoder, xzEncoder, lz4LegacyEncoder, zstd, ...others];
+  const all = [
+    gnuGzipEncoder,
+    zlibEncoder,
+    xzEncoder,
+    lz4LegacyEncoder,
+    lazyZstdEncoder,
+    zstd,
+    ...others,
+  ];
   return new Map(all.map((encoder) => [encoder.name, encoder]));
 }
 

@@ -4,7 +4,7 @@ import { constants, createZstdCompress, zstdCompress } from 'node:zlib';
 import { SnapgateError } from '../../errors.ts';
 import type { Encoder, PackedStart } from '../encoder.ts';
 import { type Recipe, readSettings } from '../recipe.ts';
-import { readZstdHeader } from './frame.ts';
+import { certainBlocks, readZstdHeader } from './frame.ts';
 
 const MIB = 1024 ** 2;
 const MAX_HEADER = 18;
@@ -72,18 +72,6 @@ async function* withHeader(
   if (start !== undefined) yield start.subarray(readZstdHeader(start)?.header.length ?? 0);
 }
 
-/** The blocks of a frame but the last two, which a longer content would have changed. */
-function certainBlocks(frame: Buffer, headerSize: number): Uint8Array {
-  const ends = [headerSize, headerSize];
-  for (let at = headerSize; at + 3 <= frame.length; ) {
-    const field = frame.readUIntLE(at, 3);
-    at += 3 + (((field >> 1) & 3) === 1 ? 1 : field >> 3);
-    ends.push(at);
-    if ((field & 1) === 1) break;
-  }
-  return frame.subarray(headerSize, Math.max(headerSize, ends.at(-3) ?? 0));
-}
-
 /** The encoder that a compressor makes: `zstd-` and its version. */
 export function zstdEncoder(compressor: ZstdCompressor): Encoder {
   return {
@@ -107,7 +95,7 @@ export function zstdEncoder(compressor: ZstdCompressor): Encoder {
       for await (const bytes of compressor.pack(once(start), settings)) chunks.push(bytes);
       const frame = Buffer.concat(chunks);
       const headerSize = readZstdHeader(frame)?.header.length ?? 0;
-      return { offset: recipe.frame.length, bytes: certainBlocks(frame, headerSize) };
+      return { offset: recipe.frame.length, bytes: certainBlocks(frame.subarray(headerSize)) };
     },
   };
 }

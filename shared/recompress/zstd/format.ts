@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import { constants, createZstdDecompress } from 'node:zlib';
 import type { Format } from '../format.ts';
 import { readZstdFrame } from './frame.ts';
+import { LAZY_LEVELS, lazyZstdEncoder } from './lazy/encoder.ts';
 
 const CHUNK = 256 * 1024;
 
@@ -43,15 +44,19 @@ export const zstdFormat: Format = {
       frame.contentSize === undefined
         ? (LEVELS[Math.ceil(Math.log2(frame.windowBytes))] ?? [])
         : ANY_LEVEL;
-    const versions = encoders.filter((name) => name.startsWith('zstd-'));
-    return levels.flatMap((level) =>
-      versions.flatMap((encoder) =>
+    const versions = encoders.filter((name) => /^zstd-\d/.test(name));
+    const lazy = encoders.filter((name) => name === lazyZstdEncoder.name);
+    return levels.flatMap((level) => [
+      ...lazy
+        .filter(() => LAZY_LEVELS.includes(level))
+        .map((encoder) => ({ encoder, settings: { level }, frame: frame.header })),
+      ...versions.flatMap((encoder) =>
         [1, 0].map((workers) => ({
           encoder,
           settings: { level, workers },
           frame: frame.header,
         })),
       ),
-    );
+    ]);
   },
 };

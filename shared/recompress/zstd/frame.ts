@@ -63,3 +63,15 @@ export function readZstdFrame(source: ByteSource, offset: number): ZstdFrame | u
   if (frame.checksum) at += 4;
   return at > source.size ? undefined : { ...frame, size: at - offset };
 }
+
+/** Of the blocks at the start of a frame's content all but the last two, which more would change. */
+export function certainBlocks(blocks: Buffer): Uint8Array {
+  const ends = [0, 0];
+  for (let at = 0; at + 3 <= blocks.length; ) {
+    const field = blocks.readUIntLE(at, 3);
+    at += 3 + (((field >> 1) & 3) === 1 ? 1 : field >> 3);
+    ends.push(at);
+    if ((field & 1) === 1) break;
+  }
+  return blocks.subarray(0, ends.at(-3) ?? 0);
+}

@@ -110,3 +110,32 @@ describe('the zstd of Node.js', () => {
     });
   });
 });
+
+describe('zstd 1.5.2 to 1.5.4', () => {
+  const version = spawnSync('zstd', ['--version'], { encoding: 'utf8' }).stdout ?? '';
+  const other = !/v1\.5\.[234]\b/.test(version);
+
+  it('is matched at its lazy levels', async (ctx) => {
+    ctx.skip(other, 'zstd 1.5.2 to 1.5.4 is not installed');
+    for (const level of [6, 8, 9, 11]) {
+      const content = contents[3] as Buffer;
+      const packed = execFileSync('zstd', ['-q', '-c', `-${level}`], { input: content });
+      expect(await recipeFor(packed, content)).toMatchObject({
+        encoder: 'zstd-lazy-1.5.4',
+        settings: { level },
+      });
+    }
+  });
+
+  it('is matched on any input', { timeout: 120_000 }, async (ctx) => {
+    ctx.skip(other, 'zstd 1.5.2 to 1.5.4 is not installed');
+    const inputs = structuredBytes(400_000).filter((bytes) => bytes.length > 0);
+    await fc.assert(
+      fc.asyncProperty(inputs, async (content) => {
+        const packed = execFileSync('zstd', ['-q', '-c', '-9'], { input: content });
+        expect(await recipeFor(packed, content)).toMatchObject({ encoder: 'zstd-lazy-1.5.4' });
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
