@@ -17,7 +17,12 @@ export class Teller {
   }
 
   say(text: string): void {
-    this.#write(`    ${text}`);
+    this.#write(`    ${text}`.trimEnd());
+  }
+
+  /** What a program printed. */
+  quote(output: string): void {
+    for (const row of output.trim().split('\n')) this.say(`  ${row}`);
   }
 
   /** What somebody could type to do the same. */

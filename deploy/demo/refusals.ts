@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { digestOf, readDelta, requestDelta } from './ask-gateway.ts';
 import { makeKey } from './gateway.ts';
 import { addLayer } from './images.ts';
+import { bytesOf } from './print.ts';
 import type { Json } from './stage.ts';
 import { type Cast, publish, REPOSITORY, TAG } from './story.ts';
 
@@ -49,7 +50,8 @@ async function refused({ teller, line, host }: Cast, what: string): Promise<Json
   const bytes = line.bytes();
   const { error, exit } = await host.ask('update');
   if (error === undefined) throw new Error(`the machine took ${what}`);
-  teller.good(`${what}: ${error.code}, exit status ${exit}, ${line.bytes() - bytes} bytes fetched`);
+  const fetched = bytesOf(line.bytes() - bytes);
+  teller.good(`${what}: ${error.code}, exit status ${exit}, ${fetched} on the line`);
   return { code: error.code, message: error.message };
 }
 

@@ -178,7 +178,7 @@ async function updateByDelta(cast: Cast): Promise<{ cost: Cost; report: Json }> 
   const { teller, v2, machine, line, host } = cast;
   teller.step('The machine takes what changed');
   teller.command('snaphost check');
-  for (const row of (await host.show('check')).out.trim().split('\n')) teller.say(`  ${row}`);
+  teller.quote((await host.show('check')).out);
   teller.command('snaphost update');
   let report: Json = {};
   const cost = await costOf(machine, line, async () => {
@@ -198,13 +198,13 @@ async function lookAround({ teller, machine, line, host }: Cast): Promise<void> 
   teller.command('podman images');
   const format = '{{.ID}}  {{.Repository}}:{{.Tag}}  {{.Size}}';
   const { out } = await machine.podman(['images', '--format', format]);
-  for (const row of out.trim().split('\n')) teller.say(`  ${row}`);
+  teller.quote(out);
   teller.command(`podman run ${image} cat /etc/image-release`);
   const release = await machine.runIn(image, ['cat', '/etc/image-release']);
   if (!release.out.includes('IMAGE_VERSION=v2')) throw new Error('the new image is not v2');
-  for (const row of release.out.trim().split('\n')) teller.say(`  ${row}`);
+  teller.quote(release.out);
   teller.command('snaphost status');
-  for (const row of (await host.show('status')).out.trim().split('\n')) teller.say(`  ${row}`);
+  teller.quote((await host.show('status')).out);
 }
 
 async function rollBack({ teller, machine, host }: Cast): Promise<void> {

@@ -5,7 +5,7 @@
  */
 import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
-import { arch, cpus, release, totalmem } from 'node:os';
+import { arch, cpus, loadavg, release, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { formatBytes } from '../../shared/cli/format.ts';
 
@@ -38,7 +38,8 @@ async function machine(): Promise<string> {
   return [
     `Measured on ${new Date().toISOString().slice(0, 10)} at ${out.trim() || 'an unknown commit'}:`,
     `${processor}, ${formatBytes(totalmem())} of memory,`,
-    `${system}, Linux ${release()}, Node.js ${process.versions.node}.`,
+    `${system}, Linux ${release()}, Node.js ${process.versions.node};`,
+    `load average at the start ${loadavg()[0]?.toFixed(1)}.`,
   ].join(' ');
 }
 
