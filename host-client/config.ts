@@ -29,10 +29,11 @@ const limitsSchema = v.strictObject({
   /** Longest tar stream of one layer, in bytes. */
   layerBytes: v.optional(count(1), 64 * 1024 ** 3),
   /**
-   * Base-2 logarithm of the largest window that is unpacked; 25 costs 32 MiB of memory. A delta that
+   * Base-2 logarithm of all windows that are unpacked at once; 26 costs 64 MiB of memory, which is
+   * what the project's own format takes for its streams at most. A delta that
    * needs more is not used; a layer that needs more is refused.
    */
-  windowLog: v.optional(count(10, 31), 25),
+  windowLog: v.optional(count(10, 31), 26),
 });
 
 const waitsSchema = v.strictObject({

@@ -23,7 +23,7 @@ describe('the configuration', () => {
       graphRoot: join(root, 'var/lib/containers/storage'),
       stateDir: join(root, 'var/lib/snaphost'),
       deploymentsDir: join(root, 'var/lib/snaphost/deployments'),
-      limits: { windowLog: 25 },
+      limits: { windowLog: 26 },
       waits: { deltaSeconds: 900 },
     });
     expect(config.gateways.map((url) => url.host)).toEqual(['gateway.test']);
