@@ -7,6 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { FileLock } from '../../host-client/system/file-lock.ts';
+import { LAYER_DELTA_FORMATS } from '../../host-client/update/ways.ts';
+import { DELTA_ANNOTATION } from '../../shared/delta/annotations.ts';
 import { digestHex, sha256 } from '../../shared/digest.ts';
 import { type Descriptor, parseManifest } from '../../shared/oci/manifest.ts';
 import {
@@ -14,7 +16,6 @@ import {
   OCI_LAYER_GZIP,
   OCI_LAYER_ZSTD,
   OCI_MANIFEST,
-  TAR_DIFF,
 } from '../../shared/oci/media-types.ts';
 import type { Plan } from '../../shared/plan.ts';
 import {
@@ -135,7 +136,11 @@ async function layerOf(tar: Buffer, packing: 'gzip' | 'zstd' = 'gzip'): Promise<
 /** Asks the gateway how to come to an image, and so has it signed. */
 async function plan({ stored }: TinyImage): Promise<Plan> {
   const url = `${fleet.gateway.url}/v2/os/image/_snapgate/plan`;
-  const body = JSON.stringify({ target: stored.digest, have: [old.config] });
+  const body = JSON.stringify({
+    target: stored.digest,
+    have: [old.config],
+    formats: LAYER_DELTA_FORMATS,
+  });
   return (await (await fetch(url, { method: 'POST', body })).json()) as Plan;
 }
 
@@ -331,7 +336,9 @@ describe('a delta', () => {
     const { ways } = await plan(good);
     const artifact = ways.find((way) => way.artifact !== undefined)?.artifact?.digest ?? '';
     const { bytes } = await fleet.repository.getManifest(artifact);
-    const layers = parseManifest(bytes).layers.filter((layer) => layer.mediaType === TAR_DIFF);
+    const layers = parseManifest(bytes).layers.filter(
+      (layer) => layer.annotations?.[`${DELTA_ANNOTATION}content`] === 'image-layer',
+    );
     expect(layers).not.toEqual([]);
     return layers.map((layer) => layer.digest);
   }
