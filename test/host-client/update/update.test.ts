@@ -1,0 +1,239 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { loadConfig } from '../../../host-client/config.ts';
+import type { Deployment } from '../../../host-client/deploy/deployment.ts';
+import type { Deployments, DeployOptions } from '../../../host-client/deploy/deployments.ts';
+import { checkForUpdate } from '../../../host-client/update/check.ts';
+import { Downloads } from '../../../host-client/update/downloads.ts';
+import type { UpdateEvents } from '../../../host-client/update/events.ts';
+import type { Machine } from '../../../host-client/update/machine.ts';
+import { StateFolder } from '../../../host-client/update/state.ts';
+import { update } from '../../../host-client/update/update.ts';
+import { verifyHeld } from '../../../host-client/update/verify-held.ts';
+import { SnapgateError } from '../../../shared/errors.ts';
+import { FakeStorage } from '../../support/fake-storage.ts';
+import { MemoryStore } from '../../support/memory-store.ts';
+import { temporaryFolder } from '../../support/temporary-folder.ts';
+import { putTinyDelta, tarDiffCopying } from '../../support/tiny-delta.ts';
+import { putTinyImage, type TinyImage } from '../../support/tiny-image.ts';
+import { fakeApi, NAME, PLATFORM, signIn, trustIn } from './fixture.ts';
+
+/** Deployments in memory. */
+class FakeDeployments {
+  readonly all: Deployment[] = [];
+  next: Deployment | undefined;
+  failed: string | undefined;
+  readonly calls: string[] = [];
+
+  async recover() {}
+  async list() {
+    return this.all;
+  }
+  async roles() {
+    return { running: undefined, next: this.next, rollback: undefined };
+  }
+  async failureOf() {
+    return this.failed;
+  }
+  async create({ image, name }: DeployOptions): Promise<Deployment> {
+    this.calls.push('create');
+    const deployment: Deployment = {
+      ...{ version: 1, id: `d${this.all.length}`, image: name, config: image.config },
+      ...{ manifest: image.manifest as Deployment['manifest'], created: 'now', state: 'staged' },
+      ...{ pinned: false, path: '/d', subvolume: 256 },
+    };
+    this.all.push(deployment);
+    return deployment;
+  }
+  async switchTo(deployment: Deployment) {
+    this.calls.push('switch');
+    this.next = deployment;
+  }
+}
+
+type Context = Parameters<typeof temporaryFolder>[0];
+
+/** A machine that updates from a store in memory. */
+async function scene(ctx: Context) {
+  const folder = await temporaryFolder(ctx);
+  const store = new MemoryStore();
+  const storage = new FakeStorage(folder);
+  const deployments = new FakeDeployments();
+  const steps: string[] = [];
+  const events: UpdateEvents = { step: (step) => steps.push(step), progress() {}, notice() {} };
+  const state = new StateFolder(join(folder, 'state'));
+  const config = await loadConfig({
+    ...{ root: folder, gateways: ['http://gateway.test'], repository: 'os/image' },
+    ...{ tag: 'stable', name: NAME, graphRoot: folder, runRoot: '/run' },
+  });
+  const line: { api: ReturnType<typeof fakeApi> | undefined } = { api: undefined };
+  const machine: Machine = {
+    ...{ config, platform: PLATFORM, state, storage, events, received: () => 0 },
+    downloads: new Downloads(state.downloads),
+    deployments: deployments as unknown as Deployments,
+    connect: async () => ({
+      ...{ reader: store, api: line.api, trust: trustIn(store) },
+      tagDigest: store.tags.get('stable'),
+    }),
+  };
+  const publish = async (files: Parameters<typeof putTinyImage>[1]): Promise<TinyImage> => {
+    const image = await putTinyImage(store, files, { tag: 'stable' });
+    await signIn(store, image.stored);
+    return image;
+  };
+  return { folder, store, storage, deployments, steps, state, machine, publish, line };
+}
+
+const LIBRARY = randomBytes(4000);
+const V1 = [{ base: '1' }, { lib: LIBRARY }];
+const V2 = [{ base: '1' }, { lib: LIBRARY, extra: 'new' }];
+
+describe('an update', () => {
+  it('goes through its steps in order and switches last', async (ctx) => {
+    const { machine, publish, steps, storage, deployments, state } = await scene(ctx);
+    const image = await publish(V1);
+    const report = await update(machine);
+    expect(report).toMatchObject({
+      ...{ from: null, to: image.stored.digest, method: 'full', deployment: 'd0' },
+      fallbackReason: null,
+    });
+    const order = ['recover', 'resolve', 'plan', 'room', 'download', 'build', 'register', 'deploy'];
+    expect(steps).toEqual(order);
+    expect(storage.calls.slice(-2)).toEqual([
+      'dispose',
+      `name ${NAME}:id-${image.config.slice(7, 19)}`,
+    ]);
+    expect(deployments.calls).toEqual(['create', 'switch']);
+    expect(await state.lastAttempt()).toMatchObject({ result: 'updated', method: 'full' });
+  });
+
+  it('asks for nothing but the tag when it is what it was', async (ctx) => {
+    const { machine, publish, store } = await scene(ctx);
+    const { stored } = await publish(V1);
+    await update(machine);
+    store.reads.length = 0;
+    expect(await update(machine)).toMatchObject({ from: stored.digest, method: 'none' });
+    expect(store.reads).toEqual([]);
+  });
+
+  it('takes a delta', async (ctx) => {
+    const { machine, publish, store, storage, line } = await scene(ctx);
+    const old = await publish(V1);
+    await update(machine);
+    const fresh = await publish(V2);
+    const delta = await putTinyDelta(store, old, fresh, ({ tar }) =>
+      tarDiffCopying(tar, 'lib', LIBRARY),
+    );
+    await signIn(store, delta);
+    storage.files.set('lib', LIBRARY);
+    const artifact = { digest: delta.digest, size: delta.bytes.length };
+    const way = { method: 'delta', state: 'ready', sourceConfig: old.config, artifact } as const;
+    line.api = fakeApi(fresh, [way]);
+    const { ways } = await checkForUpdate(machine);
+    expect(ways.map((one) => one.method)).toEqual(['delta', 'full']);
+    const report = await update(machine);
+    expect(report).toMatchObject({ method: 'delta', fallbackReason: null });
+    expect(report).toMatchObject({ from: old.stored.digest, to: fresh.stored.digest });
+  });
+
+  it('downloads only, and builds later without the line', async (ctx) => {
+    const { machine, publish, store, deployments, steps } = await scene(ctx);
+    const image = await publish(V1);
+    const report = await update(machine, { downloadOnly: true });
+    expect(report).toMatchObject({ method: 'full', deployment: null });
+    expect(deployments.calls).toEqual([]);
+    expect(steps).not.toContain('build');
+    expect(await readdir(machine.downloads.folder)).toHaveLength(2);
+    store.reads.length = 0;
+    expect(await update(machine)).toMatchObject({ deployment: 'd0' });
+    const layers = image.layers.map((layer) => `blob ${layer.digest}`);
+    expect(store.reads.filter((read) => layers.includes(read))).toEqual([]);
+    expect(await readdir(machine.downloads.folder)).toEqual([]);
+  });
+
+  it('deploys what is held without a download', async (ctx) => {
+    const { machine, publish, storage } = await scene(ctx);
+    storage.hold(await publish(V1), [`${NAME}:stable`]);
+    expect(await update(machine)).toMatchObject({ method: 'none', deployment: 'd0' });
+    expect(await update(machine, { downloadOnly: true })).toMatchObject({ method: 'none' });
+  });
+
+  it('does not try again by itself what has failed here', async (ctx) => {
+    const { machine, publish, deployments } = await scene(ctx);
+    await publish(V1);
+    deployments.failed = 'it did not boot';
+    const refused = update(machine, { automatic: true });
+    await expect(refused).rejects.toMatchObject({ code: 'POLICY_REFUSED' });
+    expect(deployments.calls).toEqual([]);
+    expect(await update(machine)).toMatchObject({ deployment: 'd0' });
+  });
+
+  it('hands Podman everything when single layers cannot be put into storage', async (ctx) => {
+    const { machine, publish, storage, state } = await scene(ctx);
+    await publish(V1);
+    storage.unsupported = 'Podman 9 is not known';
+    await expect(update(machine)).rejects.toMatchObject({ code: 'COMMAND_FAILED' });
+    expect(storage.calls).toEqual([`import ${NAME}:stable`]);
+    expect(await readdir(state.path)).not.toContain('layout');
+    const { ways } = await checkForUpdate(machine);
+    expect(ways).toMatchObject([{ method: 'full', reason: 'Podman 9 is not known' }]);
+  });
+
+  it('notes how it failed, and lets the next one in', async (ctx) => {
+    const { machine, publish, state } = await scene(ctx);
+    await publish(V1);
+    const down = new SnapgateError('UPSTREAM_UNREACHABLE', 'down');
+    const failing = { ...machine, connect: () => Promise.reject(down) };
+    await expect(update(failing)).rejects.toBe(down);
+    const { code } = down;
+    expect(await state.lastAttempt()).toMatchObject({ result: 'failed', error: { code } });
+    expect(await update(machine)).toMatchObject({ deployment: 'd0' });
+  });
+
+  it('is the only one', async (ctx) => {
+    const { machine, state } = await scene(ctx);
+    await state.exclusively(async () => {
+      await expect(update(machine)).rejects.toMatchObject({ code: 'ALREADY_RUNNING' });
+    });
+  });
+
+  it('clears away what an earlier one has left', async (ctx) => {
+    const { machine, publish, state } = await scene(ctx);
+    await publish(V1);
+    await mkdir(state.downloads, { recursive: true });
+    await writeFile(join(state.downloads, `${'a'.repeat(64)}.part`), 'half');
+    await writeFile(join(state.path, 'seen.json.123.tmp'), 'half');
+    await update(machine);
+    expect(await readdir(state.downloads)).toEqual([]);
+    expect((await readdir(state.path)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+  });
+});
+
+describe('verifying what is held', () => {
+  it('reads every layer, and names one that was changed', async (ctx) => {
+    const { machine, publish, storage } = await scene(ctx);
+    const image = await publish(V1);
+    await update(machine);
+    const diffIds = image.layers.map((layer) => layer.diffId);
+    const report = await verifyHeld(machine, {});
+    expect(report).toMatchObject({ image: image.config, signers: ['one'] });
+    expect(report.layers.map((layer) => layer.diffId)).toEqual(diffIds);
+    storage.tars.set(diffIds[1] as (typeof diffIds)[0], Buffer.from('changed'));
+    await expect(verifyHeld(machine, { offline: true })).rejects.toMatchObject({
+      code: 'DIFF_ID_MISMATCH',
+      message: expect.stringContaining(diffIds[1] ?? ''),
+    });
+  });
+
+  it('finds an image by the start of its id', async (ctx) => {
+    const { machine, publish } = await scene(ctx);
+    const { config } = await publish(V1);
+    await update(machine);
+    const which = config.slice(7, 15);
+    expect(await verifyHeld(machine, { which, offline: true })).toMatchObject({ image: config });
+    const missing = verifyHeld(machine, { which: 'nothing', offline: true });
+    await expect(missing).rejects.toMatchObject({ code: 'NOTHING_TO_DO' });
+  });
+});
