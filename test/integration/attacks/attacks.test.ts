@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { gzipSync, constants as zlib, zstdCompressSync } from 'node:zlib';
@@ -77,6 +77,10 @@ async function publishLayer(tar: Uint8Array, packed: Uint8Array, mediaType: stri
   await sign(stored);
 }
 
+const SETTINGS = {
+  waits: { stallSeconds: 1, answerSeconds: 2 },
+  limits: { layerBytes: 8 * 1024 * 1024, windowLog: 21 },
+};
 const isManifest = (url: string | undefined, tag = 'stable') =>
   url === `/v2/os/image/manifests/${tag}`;
 /** Answers every request for the tag with other bytes. */
@@ -98,10 +102,7 @@ beforeAll(async () => {
   const baseUrl = new URL(registry.url);
   store = new Repository({ transport: connections.transport, baseUrl, repository: 'os/image' });
   machine = await TestMachine.create(hostile.url, undefined, {
-    config: {
-      waits: { stallSeconds: 1, answerSeconds: 2 },
-      limits: { layerBytes: 8 * 1024 * 1024, windowLog: 21 },
-    },
+    config: SETTINGS,
   });
   await usePolicy();
   await sign(await publish('version 1'));
@@ -309,6 +310,35 @@ describe('how it is served', () => {
     };
     expect(await attacked()).toMatchObject(refused('UPSTREAM_FAILED', /redirect/));
     expect(hostile.paths.length).toBeLessThan(20);
+  });
+
+  it('redirects that would carry credentials elsewhere', async () => {
+    const elsewhere = await startHostileRegistry(registry.url);
+    const seen: (string | undefined)[] = [];
+    elsewhere.tamper = ({ headers }, response) => {
+      seen.push(headers.authorization);
+      response.writeHead(403).end();
+      return true;
+    };
+    const asked: (string | undefined)[] = [];
+    hostile.tamper = ({ url, headers }, response) => {
+      asked.push(headers.authorization);
+      if (headers.authorization === undefined) {
+        response.writeHead(401, { 'www-authenticate': 'Basic realm="test"' }).end();
+      } else response.writeHead(307, { location: `${elsewhere.url}${url}` }).end();
+      return true;
+    };
+    const auth = Buffer.from('machine:secret').toString('base64');
+    const authFile = join(machine.root, 'auth.json');
+    const { host } = new URL(hostile.url);
+    await writeFile(authFile, JSON.stringify({ auths: { [host]: { auth } } }));
+    await machine.configure(hostile.url, { ...SETTINGS, authFile });
+    expect((await attacked()).error.code).toMatch(/^(DENIED|UPSTREAM_FAILED)$/);
+    await machine.configure(hostile.url, SETTINGS);
+    await elsewhere.close();
+    // It did answer the registry that it has credentials for, and it was led elsewhere.
+    expect(asked).toContain(`Basic ${auth}`);
+    expect(new Set(seen)).toEqual(new Set([undefined]));
   });
 
   it('a layer that goes on after its end', async () => {
