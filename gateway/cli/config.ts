@@ -54,16 +54,43 @@ const deltasSchema = v.strictObject({
   /** Memory for making one delta. */
   memoryBytes: v.optional(count(64 * 2 ** 20, 2 ** 40), 2 ** 30),
 });
-const signingSchema = v.strictObject({
+const pkcs11Schema = v.strictObject({
+  /** The token's module, a shared library. */
+  module: filePath,
+  /** Labels of the token and of the key pair in it. */
+  token: v.string(),
+  key: v.string(),
+  pinFile: filePath,
+});
+const transitSchema = v.strictObject({
+  /** OpenBao or HashiCorp Vault. */
+  url: origin,
+  mount: v.optional(v.string(), 'transit'),
+  key: v.string(),
+  tokenFile: filePath,
+});
+const signingFields = v.strictObject({
   repository: pattern,
   /** An encrypted cosign key and the file that holds its password. */
-  key: filePath,
-  passwordFile: filePath,
+  key: v.optional(filePath),
+  passwordFile: v.optional(filePath),
+  /** Instead: a key in a token, or one in a key service. */
+  pkcs11: v.optional(pkcs11Schema),
+  transit: v.optional(transitSchema),
   images: v.optional(v.boolean(), true),
   deltas: v.optional(v.boolean(), true),
   /** Sign only images that this policy file accepts. */
   requirePublisher: v.optional(filePath),
 });
+const signingSchema = v.pipe(
+  signingFields,
+  v.check(
+    ({ key, passwordFile, pkcs11, transit }) =>
+      [key, pkcs11, transit].filter(Boolean).length === 1 &&
+      (key === undefined) === (passwordFile === undefined),
+    'must have key and passwordFile, or pkcs11, or transit',
+  ),
+);
 const gateSchema = v.strictObject({
   /** `audit` serves everything and counts what `enforce` would refuse. */
   mode: v.optional(v.picklist(['enforce', 'audit']), 'enforce'),
@@ -164,10 +191,14 @@ function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
             : { ...credentials, passwordFile: at(credentials.passwordFile) },
       }),
     },
-    signing: signing.map(({ requirePublisher, ...rule }) => ({
+    signing: signing.map(({ key, passwordFile, pkcs11, transit, requirePublisher, ...rule }) => ({
       ...rule,
-      key: at(rule.key),
-      passwordFile: at(rule.passwordFile),
+      ...(key === undefined ? {} : { key: at(key) }),
+      ...(passwordFile === undefined ? {} : { passwordFile: at(passwordFile) }),
+      ...(pkcs11 && {
+        pkcs11: { ...pkcs11, module: at(pkcs11.module), pinFile: at(pkcs11.pinFile) },
+      }),
+      ...(transit && { transit: { ...transit, tokenFile: at(transit.tokenFile) } }),
       ...(requirePublisher === undefined ? {} : { requirePublisher: at(requirePublisher) }),
     })),
   };

@@ -1,6 +1,10 @@
+import { SnapgateError } from '../../shared/errors.ts';
 import { parsePolicy } from '../../shared/policy/policy.ts';
-import { openKeyFile, readPasswordFile } from '../signing/signer.ts';
+import { openPkcs11 } from '../signing/pkcs11.ts';
+import { openKeyFile, readPasswordFile, type Signer } from '../signing/signer.ts';
 import { type SigningEvent, type SigningRule, SigningService } from '../signing/signing-service.ts';
+import { openTransit } from '../signing/transit.ts';
+import type { GatewayConfig } from './config.ts';
 import { readConfigured } from './upstream-access.ts';
 import type { WorkOptions } from './work.ts';
 
@@ -10,15 +14,15 @@ type SigningSetup = Pick<WorkOptions, 'config' | 'own' | 'log' | 'metrics'>;
 export async function openSigning(setup: SigningSetup): Promise<SigningService> {
   const { config, own, log } = setup;
   const rules: SigningRule[] = [];
-  for (const [i, { key, passwordFile, requirePublisher, ...rule }] of config.signing.entries()) {
-    const signer = await openKeyFile(key, await readPasswordFile(passwordFile));
+  for (const [i, { requirePublisher, ...rule }] of config.signing.entries()) {
+    const signer = await openSigner(rule, `signing.${i}`);
     const field = `signing.${i}.requirePublisher`;
     const policy =
       requirePublisher === undefined
         ? undefined
         : parsePolicy(await readConfigured(requirePublisher, field), requirePublisher);
-    rules.push({ ...rule, signer, requirePublisher: policy });
     const { repository, images, deltas } = rule;
+    rules.push({ repository, images, deltas, signer, requirePublisher: policy });
     log('info', 'signing', { repository, images, deltas, key: signer.publicKey.hint });
   }
   const registry = (config.publicUrl ?? config.upstream.url).host;
@@ -28,6 +32,21 @@ export async function openSigning(setup: SigningSetup): Promise<SigningService> 
     registry,
     onEvent: (event) => report(setup, event),
   });
+}
+
+/** Opens the key that a rule names: in a file, in a token or in a key service. */
+async function openSigner(rule: GatewayConfig['signing'][number], field: string): Promise<Signer> {
+  const { key, passwordFile, pkcs11, transit } = rule;
+  if (pkcs11 !== undefined) {
+    return openPkcs11({ ...pkcs11, pin: await readPasswordFile(pkcs11.pinFile) });
+  }
+  if (transit !== undefined) {
+    return openTransit({ ...transit, token: await readPasswordFile(transit.tokenFile) });
+  }
+  if (key === undefined || passwordFile === undefined) {
+    throw new SnapgateError('CONFIG_INVALID', `${field}: it names no key`);
+  }
+  return openKeyFile(key, await readPasswordFile(passwordFile));
 }
 
 function report({ log, metrics }: SigningSetup, event: SigningEvent): void {

@@ -70,7 +70,11 @@ describe('the configuration', () => {
     ['another scheme', 'data: x\nupstream: {url: "ftp://a"}\n', 'upstream.url: must be http'],
     ['a bad pattern', `${MINIMAL}deltas: {repositories: ["a*b"]}\n`, 'deltas.repositories.0: must'],
     ['too little memory', `${MINIMAL}deltas: {memoryBytes: 1}\n`, 'deltas.memoryBytes: '],
-    ['no key', `${MINIMAL}signing: [{repository: "*"}]\n`, 'signing.0.key: is missing'],
+    [
+      'no key',
+      `${MINIMAL}signing: [{repository: "*"}]\n`,
+      'signing.0: must have key and passwordFile, or pkcs11, or transit',
+    ],
     [
       'half of the credentials',
       'data: x\nupstream: {url: "http://a", credentials: {username: u}}\n',
