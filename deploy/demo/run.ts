@@ -51,6 +51,11 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   });
 }
 
+// Whoever reads this may be gone first; what was started is taken down all the same.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', () => abort.abort());
+}
+
 const teller = new Teller(options.json ? process.stderr : process.stdout);
 // Disks are large: not where /tmp is memory.
 const stage = await Stage.open(process.env.TMPDIR ?? '/var/tmp', abort.signal);
