@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { basename } from 'node:path';
 import { type Command, type Program, runProgram } from '../shared/cli/command.ts';
 import { withSelfCommands } from '../shared/cli/self-commands.ts';
 import { bootCompleteCommand } from './cli/boot-complete.ts';
@@ -9,11 +10,13 @@ import { installCommand } from './cli/install.ts';
 import { listCommand } from './cli/list.ts';
 import { SETTING_OPTIONS } from './cli/options.ts';
 import { policyImportCommand, policyTestCommand } from './cli/policy.ts';
+import { pullCommand } from './cli/pull.ts';
 import { rollbackCommand } from './cli/rollback.ts';
 import { statusCommand } from './cli/status.ts';
 import { updateCommand } from './cli/update.ts';
 import { verifyCommand } from './cli/verify.ts';
 import { keepHeapSmall } from './system/tidy-memory.ts';
+import { containerSnap } from './tukit/container-snap.ts';
 
 keepHeapSmall();
 
@@ -25,6 +28,7 @@ const commands: Program = {
   commands: [
     checkCommand,
     updateCommand,
+    pullCommand,
     statusCommand,
     listCommand,
     rollbackCommand,
@@ -55,10 +59,19 @@ const program = withSelfCommands(commands, {
   seeAlso: ['podman(1)', 'btrfs(8)', 'systemd-boot(7)', 'skopeo(1)'],
 });
 
+// The name it was called by: of the script, or of the executable that carries it.
+const isContainerSnap = [process.argv[1], process.argv0].some(
+  (called) => basename(called ?? '') === 'container-snap',
+);
 const abort = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => abort.abort());
 const streams = { out: process.stdout, err: process.stderr };
 // No await at the top: the packaged program is a script of the older kind, which knows none.
-void runProgram(program, process.argv.slice(2), streams, abort.signal).then((status) => {
+void runProgram(
+  isContainerSnap ? containerSnap : program,
+  process.argv.slice(2),
+  streams,
+  abort.signal,
+).then((status) => {
   process.exitCode = status;
 });

@@ -50,10 +50,10 @@ export type Roles = {
 
 /** How a deployment is made. */
 export type DeployOptions = {
-  readonly image: HeldImage;
+  readonly image: Pick<HeldImage, 'config' | 'manifest'>;
   /** Name of the image, with its tag. */
   readonly name: string;
-  /** The subvolume of the image's top layer. */
+  /** The subvolume of the image's top layer, or a deployment to go on from. */
   readonly top: string;
   /** Makes the snapshot fit for this machine, before it counts as a deployment. */
   readonly prepare?: (path: string, id: string) => Promise<void>;
@@ -115,6 +115,11 @@ export class Deployments {
     const others = all.filter((one) => one.id !== next?.id && one.state !== 'bad');
     const rollback = others.find(({ id }) => id === previous) ?? others[0];
     return { running: all.find(({ subvolume }) => subvolume === runningId), next, rollback };
+  }
+
+  /** Id of the subvolume that boots next, whether that is a deployment or not. */
+  nextSubvolume(): Promise<number> {
+    return this.#boot.next();
   }
 
   /** Makes a deployment of an image. Nothing boots it yet. */

@@ -76,6 +76,17 @@ export function parseUuid(text: string): Buffer {
   throw new SnapgateError('STORAGE_INVALID', `not a UUID: ${text.slice(0, 50)}`);
 }
 
+/** Whether a subvolume cannot be written to. Throws COMMAND_FAILED. */
+export async function isReadOnlySubvolume(path: string): Promise<boolean> {
+  const { stdout } = await run('btrfs', ['property', 'get', '-t', 'subvol', path, 'ro']);
+  return stdout.trim() === 'ro=true';
+}
+
+/** Lets a subvolume be written to or not. Throws COMMAND_FAILED. */
+export async function setReadOnlySubvolume(path: string, readOnly: boolean): Promise<void> {
+  await run('btrfs', ['property', 'set', '-t', 'subvol', path, 'ro', String(readOnly)]);
+}
+
 /** Makes a subvolume the one that is mounted by default. Throws COMMAND_FAILED. */
 export async function setDefaultSubvolume(path: string): Promise<void> {
   await run('btrfs', ['subvolume', 'set-default', path]);

@@ -29,6 +29,18 @@ export type UpdateReport = {
   readonly deployment: string | null;
 };
 
+/** What a pull came to: the object that `pull --json` prints. */
+export type PullReport = Pick<
+  UpdateReport,
+  'method' | 'bytesDownloaded' | 'fullBytes' | 'bytesWritten' | 'fallbackReason'
+> & {
+  /** Digest of the config, which is Podman's image id, and of the manifest. */
+  readonly image: Digest;
+  readonly manifest: Digest;
+  /** The name that Podman shows. */
+  readonly name: string;
+};
+
 /** What the tag named when it was last looked at, so that nothing is asked twice. */
 export const seenSchema = v.object({
   /** Name of the image with its tag. */

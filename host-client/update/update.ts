@@ -2,8 +2,9 @@ import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { Deployment } from '../deploy/deployment.ts';
 import { prepareDeployment } from '../deploy/prepare-deployment.ts';
 import type { HeldImage } from '../storage/storage.ts';
-import { channelName, imageName, type Machine } from './machine.ts';
+import { channelName, type Machine } from './machine.ts';
 import { type Obtained, obtainImage, type Run, type UpdateOptions } from './obtain-image.ts';
+import { nameImage } from './pull.ts';
 import type { Attempt, UpdateReport } from './report.ts';
 import { readTarget, resolveTarget } from './target.ts';
 
@@ -93,9 +94,7 @@ async function deploy(run: Run, image: HeldImage): Promise<Deployment> {
   const { signal } = run.options;
   events.step('deploy');
   const name = channelName(config);
-  for (const wanted of [name, imageName(config, image)]) {
-    if (!image.names.includes(wanted)) await storage.addName(image, wanted);
-  }
+  await nameImage(run.machine, image);
   const top = image.layerIds.at(-1);
   if (top === undefined) throw new SnapgateError('STORAGE_INVALID', 'the image has no layers');
   const deployment = await deployments.create({
