@@ -1,6 +1,13 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { appendFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, type TestContext } from 'vitest';
 import { DEFAULT_LAYER_LIMITS } from '../../gateway/delta/image-side.ts';
@@ -144,6 +151,33 @@ describe('the files of a source image', () => {
     source.close();
     expect(unpacked).toHaveLength(9);
     expect(merged).toEqual(unpacked);
+  });
+});
+
+describe('a full disk', () => {
+  it('ends the making of a delta with what to do, and leaves nothing', async (ctx) => {
+    ctx.skip(process.getuid?.() !== 0, 'not root');
+    const { dir, store } = await newStore(ctx);
+    await putTinyImage(store, [{ app: noise('app', 2_000_000) }], { tag: 'v1' });
+    await putTinyImage(store, [{ app: revised(noise('app', 2_000_000)) }], { tag: 'v2' });
+    const small = join(dir, 'small');
+    mkdirSync(small);
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'snapgate-test', small]);
+    try {
+      const refs = ['v1', 'v2'].map((tag) => `oci:${join(dir, 'images')}:${tag}`) as [
+        string,
+        string,
+      ];
+      const { status, stdout } = await snapgate([
+        ...['delta', 'create', '--source', refs[0], '--target', refs[1], '--json'],
+        ...['--output', `oci:${join(dir, 'out')}`, '--temporary-dir', small],
+      ]);
+      expect([status, JSON.parse(stdout).error.code]).toEqual([6, 'NO_SPACE']);
+      expect(readdirSync(small)).toEqual([]);
+      expect(readdirSync(dir).sort()).toEqual(['images', 'small']);
+    } finally {
+      execFileSync('umount', [small]);
+    }
   });
 });
 
