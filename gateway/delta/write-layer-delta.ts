@@ -140,20 +140,26 @@ class EntryWork {
     if (!sameHeaders(entry, raw)) return false;
     if (planned === undefined) return true;
     const held = this.#context.store.files.get(entry.facts.path);
-    return (
-      held?.facts.sha256 === planned.file.facts.sha256 && entry.padding.every((byte) => byte === 0)
-    );
+    const { facts, size } = planned.file;
+    return held?.facts.sha256 === facts.sha256 && isPlainPadding(entry.padding, size);
   }
 
+  /** What follows the content; a layer may end before it does. */
   #padding({ offset, size }: TargetFile): Buffer {
-    const padding = Buffer.alloc(paddingOf(size));
-    this.#context.layer.spool.read(padding, offset + size);
+    const { spool } = this.#context.layer;
+    const end = offset + size;
+    const padding = Buffer.alloc(Math.min(paddingOf(size), spool.size - end));
+    spool.read(padding, end);
     return padding;
   }
 
   #hasPlainPadding(file: TargetFile): boolean {
-    return this.#padding(file).every((byte) => byte === 0);
+    return isPlainPadding(this.#padding(file), file.size);
   }
+}
+
+function isPlainPadding(padding: Uint8Array, size: number): boolean {
+  return padding.length === paddingOf(size) && padding.every((byte) => byte === 0);
 }
 
 /** The file of the source that a file is made of, if there is one. */

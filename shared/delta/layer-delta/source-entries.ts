@@ -107,7 +107,8 @@ export class SourceEntries {
       if (!isExtension(recordType(block))) {
         records.push({ block, data: BLANK_RECORD.data });
         const facts = entryFacts(records);
-        const padding = this.#bytes(layer, at, paddingOf(facts.size));
+        // A layer may end with the content of its last file.
+        const padding = this.#bytes(layer, at, Math.min(paddingOf(facts.size), layer.size - at));
         return { entry: { records, facts, padding }, end: at + padding.length };
       }
       // An extension record has the size of its data in its own header block alone.

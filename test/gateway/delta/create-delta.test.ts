@@ -11,7 +11,7 @@ import { readBounds, readTarBytes } from '../../../shared/delta/annotations.ts';
 import { sha256 } from '../../../shared/digest.ts';
 import { TAR_DIFF } from '../../../shared/oci/media-types.ts';
 import { applyParts, makeDelta, memoryTree } from '../../support/made-delta.ts';
-import { putTinyImage, type TinyFiles } from '../../support/tiny-image.ts';
+import { putTinyImage, type TinyFiles, tarOf } from '../../support/tiny-image.ts';
 
 let dir: string;
 let store: LayoutStore;
@@ -144,6 +144,23 @@ describe('createDelta', () => {
     const packed = rebuilt.get(original?.digest ?? '') ?? Buffer.alloc(0);
     expect(zstdDecompressSync(packed).equals(original?.tar ?? packed)).toBe(true);
   });
+
+  it.each([{ kind: 'tar-diff' }, { kind: 'snapgate' }] as const)(
+    'takes layers that end with their last content, as $kind',
+    async (format) => {
+      const cut = async (files: TinyFiles, size: number) => {
+        const tar = await tarOf(files);
+        return tar.subarray(0, tar.lastIndexOf('ustar') - 257 + 512 + size);
+      };
+      const [short, changed] = [await cut({ app: APP }, APP.length), revised(APP)];
+      await putTinyImage(store, [BASE, short], { tag: 'v1' });
+      const next = [BASE, await cut({ app: changed }, changed.length), { app: APP }];
+      await putTinyImage(store, next, { tag: 'v2' });
+      // What is made was applied and compared before it was written.
+      const { layers } = await makeDelta(store, dir, { format });
+      expect(layers.map((layer) => layer.kind)).toEqual(['reused', 'delta', 'delta']);
+    },
+  );
 
   it('finds files that were renamed by what is in them', async () => {
     const { created } = await roundTrip(
