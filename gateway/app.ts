@@ -1,15 +1,21 @@
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { Hono } from 'hono';
 import { SnapgateError, toSnapgateError } from '../shared/errors.ts';
+import type { ClientLimits } from './routes/client-limits.ts';
 import { distributionRoutes } from './routes/distribution.ts';
 import { API_HEADERS, errorBody, publicError } from './routes/error-answer.ts';
-import type { GatewayContext, GatewayEnv } from './routes/exchange.ts';
+import { type GatewayContext, type GatewayEnv, incomingOf } from './routes/exchange.ts';
 import { type HealthRoutes, healthRoutes } from './routes/health.ts';
 import type { DistributionRoutes } from './routes/pass-on.ts';
 import { type SnapgateRoutes, snapgateRoutes } from './routes/snapgate.ts';
 
 /** Everything that the gateway's routes need. */
-export type AppOptions = DistributionRoutes & SnapgateRoutes & HealthRoutes;
+export type AppOptions = DistributionRoutes &
+  SnapgateRoutes &
+  HealthRoutes & {
+    /** How much each client may ask; without bounds when absent. */
+    readonly clientLimits?: ClientLimits | undefined;
+  };
 
 /** The gateway as one application. It alone turns errors into answers. */
 export function createApp(options: AppOptions): Hono<GatewayEnv> {
@@ -19,6 +25,15 @@ export function createApp(options: AppOptions): Hono<GatewayEnv> {
     await next();
   });
   app.route('/', healthRoutes(options));
+  app.use('/v2/*', async (c, next) => {
+    try {
+      options.clientLimits?.take(incomingOf(c).socket.remoteAddress ?? '');
+    } catch (thrown) {
+      c.header('Retry-After', '1');
+      throw thrown;
+    }
+    await next();
+  });
   app.use('/v2/:name{.+}/_snapgate/*', async (c, next) => {
     c.get('notes').route = 'snapgate';
     await next();

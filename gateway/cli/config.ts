@@ -23,7 +23,21 @@ const listenSchema = v.strictObject({
   address: v.optional(v.string(), '127.0.0.1'),
   /** 0 takes any free port. */
   port: v.optional(count(0, 65535), 8080),
-  tls: v.optional(v.strictObject({ certificate: filePath, key: filePath })),
+  tls: v.optional(
+    v.strictObject({
+      certificate: filePath,
+      key: filePath,
+      /** Certificates of the authorities whose clients alone are served, as PEM. */
+      clientCa: v.optional(filePath),
+    }),
+  ),
+  /** How much one client address may ask. */
+  clientLimit: v.optional(
+    v.strictObject({
+      requestsPerSecond: v.pipe(v.number(), v.minValue(0.01)),
+      burst: v.optional(count(1, 1_000_000), 100),
+    }),
+  ),
 });
 const credentialsSchema = v.union(
   [
@@ -178,7 +192,10 @@ function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
     listen: {
       ...listen,
       ...(listen.tls && {
-        tls: { certificate: at(listen.tls.certificate), key: at(listen.tls.key) },
+        tls: {
+          ...{ certificate: at(listen.tls.certificate), key: at(listen.tls.key) },
+          ...(listen.tls.clientCa === undefined ? {} : { clientCa: at(listen.tls.clientCa) }),
+        },
       }),
     },
     upstream: {

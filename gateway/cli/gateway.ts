@@ -8,6 +8,7 @@ import { Planner } from '../plan/planner.ts';
 import { RepositoryFacts } from '../plan/repository-facts.ts';
 import type { Gate } from '../policy/gate.ts';
 import { createClientAccess } from '../routes/client-access.ts';
+import { ClientLimits } from '../routes/client-limits.ts';
 import { Metrics } from '../routes/metrics.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { Addresses } from '../upstream/addresses.ts';
@@ -81,6 +82,7 @@ function appOptions(parts: Parts) {
     new Repository({ transport, baseUrl, repository, authorization });
   const originOf = (request: Request) => config.publicUrl?.origin ?? new URL(request.url).origin;
   const facts = new RepositoryFacts(catalogue);
+  const { clientLimit } = config.listen;
   const { ensureSigned } = work;
   const planner = new Planner({
     ...{ facts, deltaState: (key) => jobs.state(key) },
@@ -88,6 +90,7 @@ function appOptions(parts: Parts) {
   });
   return {
     ...{ upstream, addresses, facts, catalogue, openRepository, originOf, log, metrics },
+    clientLimits: clientLimit && new ClientLimits(clientLimit),
     ...{ planner, jobs, gate, referrers: new FallbackReferrers() },
     access: createClientAccess({ upstream, addresses, openRepository, originOf }),
   };

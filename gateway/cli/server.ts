@@ -1,11 +1,11 @@
 import { createServer as createPlainServer, type Server } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
 import { SnapgateError } from '../../shared/errors.ts';
 import { type AppOptions, createApp } from '../app.ts';
 import type { GatewayConfig } from './config.ts';
-import { readConfigured } from './upstream-access.ts';
+import { followTls, readTls } from './tls.ts';
 
 /** Longest pause on a client's connection while a request is under way, in milliseconds. */
 const CLIENT_STALL_MS = 120_000;
@@ -30,10 +30,7 @@ export async function startServer(
   options: AppOptions,
 ): Promise<RunningServer> {
   const app = createApp(options);
-  const tls = config.tls && {
-    cert: await readConfigured(config.tls.certificate, 'listen.tls.certificate'),
-    key: await readConfigured(config.tls.key, 'listen.tls.key'),
-  };
+  const tls = config.tls && (await readTls(config.tls));
   const make =
     tls === undefined
       ? { createServer: createPlainServer, serverOptions: LIMITS }
@@ -46,7 +43,12 @@ export async function startServer(
   const { port } = server.address() as AddressInfo;
   const host = config.address.includes(':') ? `[${config.address}]` : config.address;
   const url = `${tls === undefined ? 'http' : 'https'}://${host}:${port}`;
-  return { url, close: (graceMs) => closeServer(server, graceMs) };
+  const unfollow = config.tls && followTls(server as TlsServer, config.tls, options.log);
+  const close = (graceMs: number) => {
+    unfollow?.();
+    return closeServer(server, graceMs);
+  };
+  return { url, close };
 }
 
 async function listen(server: Server, { address, port }: GatewayConfig['listen']): Promise<void> {
