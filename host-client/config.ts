@@ -4,6 +4,7 @@ import * as v from 'valibot';
 import { SnapgateError } from '../shared/errors.ts';
 import { isRepositoryName, isTag } from '../shared/oci/reference.ts';
 import { parseStrictJson } from '../shared/strict-json.ts';
+import { parseWindow } from './line/window.ts';
 import { findStorageRoots } from './storage-conf.ts';
 
 const MIB = 1024 * 1024;
@@ -63,6 +64,25 @@ const machineSchema = v.strictObject({
   kernelOptions: v.optional(v.array(v.pipe(v.string(), v.regex(/^[\x21-\x7e]+$/))), []),
 });
 
+const timeWindow = v.pipe(
+  v.string(),
+  v.check((text) => isWindow(text), 'must be like "22:00-06:00" or "mon-fri 01:00-05:30"'),
+);
+
+/** What the line to the gateways may be asked for. */
+const lineSchema = v.strictObject({
+  /** Most bytes a second, on average. */
+  bytesPerSecond: v.optional(count(1024)),
+  /** Most bytes of answers a day; what is left comes the next day. */
+  bytesPerDay: v.optional(count(1)),
+  /** When a timer's update may download, when it may change the machine, and when it may reboot it. */
+  downloadWindow: v.optional(timeWindow),
+  applyWindow: v.optional(timeWindow),
+  rebootWindow: v.optional(timeWindow),
+  /** Reboots of a fleet are spread over so many seconds; one machine always waits as long. */
+  rebootSpreadSeconds: v.optional(count(0, 86_400), 0),
+});
+
 const healthSchema = v.strictObject({
   /** How long one check may take. */
   checkSeconds: v.optional(count(1), 120),
@@ -103,6 +123,7 @@ const configSchema = v.strictObject({
   smallestDelta: v.optional(count(0), MIB),
   /** How the machine boots; without it the default subvolume of btrfs is what is switched. */
   machine: v.optional(machineSchema),
+  line: v.optional(lineSchema, {}),
   health: v.optional(healthSchema, {}),
   limits: v.optional(limitsSchema, {}),
   waits: v.optional(waitsSchema, {}),
@@ -209,6 +230,14 @@ async function completeConfig(config: ConfigFile, root: string): Promise<Config>
     stateDir,
     deploymentsDir: config.deploymentsDir ?? join(stateDir, 'deployments'),
   };
+}
+
+function isWindow(text: string): boolean {
+  try {
+    return parseWindow(text).spans.length > 0;
+  } catch {
+    return false;
+  }
 }
 
 function isOrigin(text: string): boolean {

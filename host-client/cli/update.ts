@@ -2,6 +2,7 @@ import type { Command } from '../../shared/cli/command.ts';
 import { formatBytes, formatSeconds } from '../../shared/cli/format.ts';
 import type { UpdateReport } from '../update/report.ts';
 import { update } from '../update/update.ts';
+import { isOpen, rebootWhenAllowed, requireOpen } from '../update/windows.ts';
 import { withMachine } from './open-machine.ts';
 import { atMost } from './options.ts';
 
@@ -11,19 +12,28 @@ export const updateCommand: Command<UpdateReport> = {
   options: {
     'download-only': { type: 'boolean', help: 'stop when all is downloaded' },
     full: { type: 'boolean', help: 'take the whole image, also where a delta would do' },
-    automatic: { type: 'boolean', help: 'for timers: do not try again what has failed here' },
+    automatic: {
+      type: 'boolean',
+      help: 'for timers: keep to the windows, do not try again what has failed here',
+    },
+    reboot: { type: 'boolean', help: 'boot what was installed, with --automatic in its window' },
   },
   async run(context) {
     atMost(context.positionals, 0);
     const { options, signal } = context;
-    return withMachine(context, (machine) =>
-      update(machine, {
-        downloadOnly: options['download-only'] === true,
+    const automatic = options.automatic === true;
+    return withMachine(context, async (machine) => {
+      const { line } = machine.config;
+      if (automatic) requireOpen('a download', line.downloadWindow);
+      const isApplied = !automatic || isOpen(line.applyWindow);
+      const report = await update(machine, {
+        downloadOnly: options['download-only'] === true || !isApplied,
         full: options.full === true,
-        automatic: options.automatic === true,
-        signal,
-      }),
-    );
+        ...{ automatic, signal },
+      });
+      if (options.reboot === true) await rebootWhenAllowed(machine, automatic, signal);
+      return report;
+    });
   },
   print(report, { out }) {
     const { from, to, method, deployment, fallbackReason } = report;

@@ -1,9 +1,13 @@
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import { Repository } from '../../shared/registry/repository.ts';
 import type { Transport } from '../../shared/registry/transport.ts';
 import type { Config } from '../config.ts';
+import { budgetSchema, DailyBudget } from '../line/budget.ts';
+import { RateLimit } from '../line/rate-limit.ts';
+import { readRecord, writeRecord } from '../system/records.ts';
 import { credentialsFor } from './credentials.ts';
 import { type GatewayApi, gatewayApi } from './gateway-api.ts';
 import { createTransport } from './transport.ts';
@@ -22,11 +26,15 @@ export class Line {
   readonly #config: Config;
   readonly #notice: (message: string) => void;
   #close: (() => void) | undefined;
+  readonly #rate: RateLimit | undefined;
+  #budget: DailyBudget | undefined;
   #received = 0;
 
   constructor(config: Config, notice: (message: string) => void) {
     this.#config = config;
     this.#notice = notice;
+    const { bytesPerSecond } = config.line;
+    this.#rate = bytesPerSecond === undefined ? undefined : new RateLimit(bytesPerSecond);
   }
 
   /** Bytes of all bodies that came so far. */
@@ -68,18 +76,40 @@ export class Line {
       ca,
     });
     this.#close = close;
+    this.#budget = await openBudget(this.#config);
     return async (request) => {
       const response = await transport(request);
-      return { ...response, body: this.#count(response.body) };
+      return { ...response, body: this.#count(response.body, request.signal) };
     };
   }
 
-  async *#count(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-    for await (const chunk of body) {
-      this.#received += chunk.length;
-      yield chunk;
+  async *#count(
+    body: AsyncIterable<Uint8Array>,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Uint8Array> {
+    try {
+      for await (const chunk of body) {
+        this.#received += chunk.length;
+        await this.#rate?.take(chunk.length, signal);
+        // What came is paid for and kept, also where it was the last that today's bytes allowed.
+        yield chunk;
+        await this.#budget?.spend(chunk.length);
+      }
+    } finally {
+      await this.#budget?.flush();
     }
   }
+}
+
+async function openBudget({ line, stateDir }: Config): Promise<DailyBudget | undefined> {
+  if (line.bytesPerDay === undefined) return undefined;
+  const path = join(stateDir, 'budget.json');
+  const spent = await readRecord(path, budgetSchema).catch(() => undefined);
+  const budget = new DailyBudget(line.bytesPerDay, spent, (state) => writeRecord(path, state));
+  if (budget.left > 0) return budget;
+  throw new SnapgateError('BUDGET_SPENT', `today's ${line.bytesPerDay} bytes are used up`, {
+    hint: 'The download goes on tomorrow where it stopped.',
+  });
 }
 
 async function readCa(file: string): Promise<string> {

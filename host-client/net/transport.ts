@@ -31,7 +31,8 @@ export function createTransport(options: TransportOptions = {}): {
   close(): void;
 } {
   const { answerTimeoutMs = 30_000, stallTimeoutMs = 60_000, ca } = options;
-  const keep = { keepAlive: true, maxSockets: 4 };
+  // HTTP_PROXY, HTTPS_PROXY and NO_PROXY hold as for other programs.
+  const keep = { keepAlive: true, maxSockets: 4, proxyEnv: process.env };
   const agents = {
     'http:': new http.Agent(keep),
     'https:': new https.Agent({ ...keep, ...(ca === undefined ? {} : { ca }) }),
