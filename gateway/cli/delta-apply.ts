@@ -17,7 +17,7 @@ import type { LayoutStore } from '../layout/layout-store.ts';
 import type { OpenedReference } from '../layout/open-reference.ts';
 import { readDelta } from '../plan/read-delta.ts';
 import { readImage } from '../plan/read-image.ts';
-import { openOption, platformOption, REGISTRY_OPTIONS } from './delta-options.ts';
+import { openOption, PLATFORM_OPTION, platformOption, REGISTRY_OPTIONS } from './delta-options.ts';
 import { type RebuildOptions, rebuildImage } from './delta-rebuild.ts';
 import { openSourceFolder } from './source-folder.ts';
 
@@ -56,6 +56,7 @@ export const deltaApplyCommand: Command<ApplyResult> = {
       value: 'DIR',
       help: 'room for what is kept meanwhile (default: that of the system)',
     },
+    platform: PLATFORM_OPTION,
     ...REGISTRY_OPTIONS,
   },
   run,

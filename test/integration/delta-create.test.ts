@@ -16,9 +16,12 @@ import { DiskBudget } from '../../gateway/delta/spool-file.ts';
 import { WorkerPool } from '../../gateway/delta/worker-pool.ts';
 import { LayoutStore } from '../../gateway/layout/layout-store.ts';
 import { readDelta } from '../../gateway/plan/read-delta.ts';
+import { createTransport } from '../../gateway/upstream/transport.ts';
 import { TAR_DIFF } from '../../shared/oci/media-types.ts';
+import { Repository } from '../../shared/registry/repository.ts';
 import { hasProgram } from '../support/has-program.ts';
 import { imageSide, makeDelta } from '../support/made-delta.ts';
+import { hasRegistry, startRegistry } from '../support/registry.ts';
 import { runProgramFile, snapgate } from '../support/run-program.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 import { collectBytes, putTinyImage, putTinyIndex, type TinyFiles } from '../support/tiny-image.ts';
@@ -254,5 +257,33 @@ describe('snapgate delta create', () => {
       expect([json.error.code, status > 0]).toEqual([code, true]);
     }
     expect(execFileSync('ls', [dir], { encoding: 'utf8' })).toBe('images\n');
+  });
+});
+
+describe('snapgate delta create --push', () => {
+  it('puts the delta beside the target, from a source in another repository', async (ctx) => {
+    ctx.skip(!hasRegistry(), 'docker-registry is not installed');
+    const registry = await startRegistry();
+    ctx.onTestFinished(() => registry.stop());
+    const { transport, close } = createTransport();
+    ctx.onTestFinished(close);
+    const baseUrl = new URL(registry.url);
+    const open = (repository: string) => new Repository({ transport, baseUrl, repository });
+    const app = noise('app', 200_000);
+    await putTinyImage(open('os/stable'), [{ app }], { tag: 'v1' });
+    const target = await putTinyImage(open('os/edge'), [{ app: revised(app) }], { tag: 'v2' });
+    const ended = await snapgate([
+      ...['delta', 'create', '--push', '--json'],
+      ...['--source', `docker://${baseUrl.host}/os/stable:v1`],
+      ...['--target', `docker://${baseUrl.host}/os/edge:v2`],
+    ]);
+    expect(ended.status).toBe(0);
+    const [artifact] = JSON.parse(ended.stdout).platforms;
+    const referrers = await open('os/edge').listReferrers(target.stored.digest);
+    expect(referrers.map(({ digest }) => digest)).toEqual([artifact.artifact]);
+    const delta = await readDelta(open('os/edge'), artifact.artifact);
+    expect(delta.facts.target).toBe(target.stored.digest);
+    // The tag still means the image.
+    expect((await open('os/edge').getManifest('v2')).digest).toBe(target.stored.digest);
   });
 });
