@@ -75,7 +75,10 @@ const lineSchema = v.strictObject({
   bytesPerSecond: v.optional(count(1024)),
   /** Most bytes of answers a day; what is left comes the next day. */
   bytesPerDay: v.optional(count(1)),
-  /** When a timer's update may download, when it may change the machine, and when it may reboot it. */
+  /**
+   * When a timer's update may download, when it may change the machine (always, when absent), and when
+   * it may reboot it (never, when absent).
+   */
   downloadWindow: v.optional(timeWindow),
   applyWindow: v.optional(timeWindow),
   rebootWindow: v.optional(timeWindow),

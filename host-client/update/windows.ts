@@ -34,7 +34,8 @@ export async function rebootWhenAllowed(
   if (next === undefined || running === undefined || next.id === running.id) return;
   const { rebootWindow, rebootSpreadSeconds } = config.line;
   if (automatic) {
-    if (!isOpen(rebootWindow)) return;
+    // Nobody said that a timer may reboot this machine.
+    if (rebootWindow === undefined || !isOpen(rebootWindow)) return;
     const id = await readFile(join(config.root, 'etc/machine-id'), 'utf8').catch(() => '');
     await sleep(stableDelay(id, 'reboot', rebootSpreadSeconds) * 1000, undefined, { signal });
     if (!isOpen(rebootWindow)) return;
