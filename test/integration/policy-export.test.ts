@@ -1,10 +1,12 @@
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { signImage } from '../../gateway/signing/sign-image.ts';
 import { keySigner } from '../../gateway/signing/signer.ts';
 import { createTransport } from '../../gateway/upstream/transport.ts';
+import { parsePolicy } from '../../shared/policy/policy.ts';
 import { Repository } from '../../shared/registry/repository.ts';
 import { type Peer, peerMissing, peerPath } from '../support/peers.ts';
 import { hasRegistry, startRegistry, type TestRegistry } from '../support/registry.ts';
@@ -89,6 +91,13 @@ describe('an exported policy', () => {
         expect(ended.stderr).toMatch(/signature|rejected/i);
       }
     }
+    // And back again, by the machine's own command.
+    const main = fileURLToPath(new URL('../../host-client/main.ts', import.meta.url));
+    const args = [main, 'policy', 'import', join(folder, 'policy.json')];
+    const imported = await runProgramFile(process.execPath, args);
+    expect(imported.status, imported.stderr).toBe(0);
+    const { rules } = parsePolicy(imported.stdout);
+    expect(rules.map(({ repository }) => repository)).toContain(`${registry.host}/os/*`);
     expect(JSON.parse(await readFile(join(folder, 'policy.json'), 'utf8')).default).toEqual([
       { type: 'reject' },
     ]);

@@ -133,8 +133,14 @@ const refused = (code: string, message: string | RegExp = '') => ({
 
 describe('signatures', () => {
   it('an image without one', async () => {
-    await publish('unsigned');
+    const { digest } = await publish('unsigned');
     expect(await attacked()).toMatchObject(refused('SIGNATURE_MISSING'));
+    const explained = await machine.snaphost('policy', 'test');
+    const refusal = { code: 'SIGNATURE_MISSING' };
+    expect(explained).toMatchObject({
+      status: 0,
+      json: { accepted: false, repository: IMAGE_NAME, manifests: [{ digest, refusal }] },
+    });
   });
 
   it('by an unknown key', async () => {
