@@ -184,15 +184,17 @@ async function pauseFor(milliseconds: number, signal?: AbortSignal): Promise<voi
 
 /** What stops the full pull as well; everything else is a reason to take it. */
 const FATAL: readonly ErrorCode[] = [
-  ...(['CANCELLED', 'INTERNAL', 'UNAUTHORIZED', 'DENIED'] as const),
-  ...(['UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT', 'CONFIG_INVALID', 'USAGE'] as const),
-  ...(['NO_SPACE', 'STORAGE_INVALID', 'STORAGE_BUSY'] as const),
+  ...(['UNAUTHORIZED', 'DENIED', 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT'] as const),
+  ...(['CONFIG_INVALID', 'KEY_INVALID', 'USAGE', 'NO_SPACE'] as const),
 ];
+/** So are internal errors, a wish to stop, and whatever is busy or not allowed now. */
+const FATAL_EXITS: readonly number[] = [1, 7];
 
 /** Why a delta or part of it cannot be used; undefined for an error that stops everything. */
 export function fallbackReasonOf(thrown: unknown): string | undefined {
   const error = toSnapgateError(thrown);
-  return FATAL.includes(error.code) ? undefined : `${error.code}: ${error.message}`;
+  const isFatal = FATAL.includes(error.code) || FATAL_EXITS.includes(error.exitStatus);
+  return isFatal ? undefined : `${error.code}: ${error.message}`;
 }
 
 async function orReason<T>(action: () => Promise<T>): Promise<T | string> {

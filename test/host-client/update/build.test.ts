@@ -3,7 +3,7 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { type BuildContext, buildLayers } from '../../../host-client/update/build.ts';
 import { Downloads } from '../../../host-client/update/downloads.ts';
-import type { FetchedLayer, Way } from '../../../host-client/update/ways.ts';
+import type { FetchedLayer, HeldLayer, Way } from '../../../host-client/update/ways.ts';
 import { sha256 } from '../../../shared/digest.ts';
 import { OCI_LAYER_GZIP, TAR_DIFF } from '../../../shared/oci/media-types.ts';
 import { FakeStorage } from '../../support/fake-storage.ts';
@@ -89,6 +89,15 @@ describe('building layers', () => {
     const moved = { kind: 'reparented', diffId: sha256(tar), blob: layer.blob } as const;
     await build([moved]);
     expect(wholes).toEqual([]);
+  });
+
+  it('fetches a layer whole when the record of the held one is gone', async (ctx) => {
+    const { build, layer, wholes } = await scene(ctx);
+    const { blob, diffId } = layer;
+    const held: HeldLayer = { kind: 'reparented', blob, diffId };
+    const { fallbackReason } = await build([held]);
+    expect(fallbackReason).toContain('STORAGE_INVALID');
+    expect(wholes).toEqual([layer.blob.digest]);
   });
 
   it('gives up when the whole layer is not what the config promises', async (ctx) => {

@@ -147,12 +147,15 @@ describe('the way to the target', () => {
     expect(fallbackReason).toContain('DELTA_REFUSED: too?[31m large');
   });
 
-  it('is no way at all when the line is down', async () => {
-    const all = await scene();
-    const down = new SnapgateError('UPSTREAM_UNREACHABLE', 'down');
-    const api = { ...fakeApi(all.fresh, []), plan: () => Promise.reject(down) };
-    await expect(choose(all, api)).rejects.toBe(down);
-  });
+  it.for(['UPSTREAM_UNREACHABLE', 'BUDGET_SPENT', 'OUTSIDE_WINDOW', 'CANCELLED'] as const)(
+    'is no way at all after %s',
+    async (code) => {
+      const all = await scene();
+      const error = new SnapgateError(code, 'as asked');
+      const api = { ...fakeApi(all.fresh, []), plan: () => Promise.reject(error) };
+      await expect(choose(all, api)).rejects.toBe(error);
+    },
+  );
 
   it('needs no gateway when storage holds every layer', async () => {
     const all = await scene();
