@@ -12,7 +12,6 @@ const digest = v.pipe(
  * good, it has worked; bad, it has failed or was gone back from, and is not chosen again unasked.
  */
 const stateSchema = v.picklist(['staged', 'trying', 'good', 'bad']);
-export type DeploymentState = v.InferOutput<typeof stateSchema>;
 
 /** The record of a deployment, as it stands beside it. */
 export const deploymentSchema = v.object({

@@ -45,15 +45,6 @@ export async function mergeEtc(merge: EtcMerge): Promise<EtcReport> {
   return { actions, notes };
 }
 
-/** What {@link mergeEtc} would do, without doing it. */
-export async function previewEtc(trees: Omit<EtcMerge, 'copy'>): Promise<readonly EtcAction[]> {
-  return planEtc(
-    await scanEtc(trees.base),
-    await scanEtc(trees.machine),
-    await scanEtc(trees.target),
-  );
-}
-
 async function apply(merge: EtcMerge, machine: EtcTree, action: EtcAction): Promise<string[]> {
   const { path } = action;
   const at = placeIn(merge.target, path);

@@ -56,6 +56,3 @@ export type ContentWriter = {
 
 /** A place that can be read and written. */
 export type ContentStore = ContentReader & ContentWriter;
-
-/** Reads a whole small blob, at most `limit` bytes. Throws LIMIT_EXCEEDED before reading a larger one. */
-export type ReadSmallBlob = (blob: Descriptor, limit: number) => Promise<Uint8Array>;

@@ -45,9 +45,6 @@ export type UnpackLimits = {
   readonly maxWindowBytes: number;
 };
 
-/** How many streams may stand inside each other: an initrd (zstd) with modules (xz) has two. */
-export const MAX_NESTING = 3;
-
 export const DEFAULT_UNPACK_LIMITS: UnpackLimits = {
   maxUnpackedBytes: 1024 ** 3,
   maxRatio: 1000,

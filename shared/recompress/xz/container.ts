@@ -28,7 +28,6 @@ export type XzBlock = {
 export type XzFilter = { readonly id: number; readonly properties: Uint8Array };
 
 export const STREAM_HEADER_SIZE = 12;
-export const STREAM_FOOTER_SIZE = 12;
 const MAGIC = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
 const FOOTER_MAGIC = Buffer.from('YZ');
 const MAX_BLOCKS = 100_000;
