@@ -83,7 +83,8 @@ function intervalsOf(matches: Float64Array, size: number) {
   }
   const starts: number[] = [];
   const shifts: number[] = [];
-  for (const [cell, i] of owners.entries()) {
+  for (let cell = 0; cell < owners.length; cell += 1) {
+    const i = owners[cell] ?? -1;
     if (i < 0) continue;
     const shift = (matches[3 * i + 1] ?? 0) - (matches[3 * i] ?? 0);
     if (shift === shifts.at(-1)) continue;

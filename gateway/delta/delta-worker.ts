@@ -1,4 +1,6 @@
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { parentPort, threadId } from 'node:worker_threads';
 import { toSnapgateError } from '../../shared/errors.ts';
 import { createEncoders, type Encoders } from '../../shared/recompress/encoders.ts';
@@ -10,6 +12,10 @@ import { ScratchFile } from './scratch-file.ts';
 import { SpoolFile } from './spool-file.ts';
 import { findEncoders } from './zstd-program.ts';
 
+/** An idle thread would keep the buffers of a larger match for long. */
+const LARGE = 8 * 1024 * 1024;
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
 const builtIn = createEncoders();
 const encoders = await findEncoders();
 let scratch: ScratchFile | undefined;
@@ -59,6 +65,7 @@ function open({ file: path, stretch, folder, prove }: OpenRequest) {
 parentPort?.on('message', async (request: WorkRequest) => {
   try {
     parentPort?.postMessage({ result: await answer(request) });
+    if (request.kind === 'match' && request.fresh.size > LARGE) collectGarbage();
   } catch (thrown) {
     parentPort?.postMessage({ error: toSnapgateError(thrown).toJSON() });
   }

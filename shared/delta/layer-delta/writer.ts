@@ -29,8 +29,8 @@ export type LayerDeltaPacking = {
 
 /** Largest useful window of each stream; an encoder takes ten times its window in memory. */
 const WINDOW_LOG: Readonly<Record<StreamName, number>> = {
-  ...{ commands: 20, operations: 20, lengths: 20, seeks: 21, text: 20 },
-  ...{ runs: 23, differences: 23, literals: 27 },
+  ...{ commands: 18, operations: 18, lengths: 19, seeks: 19, text: 18 },
+  ...{ runs: 22, differences: 23, literals: 27 },
 };
 
 /** A segment is closed when it has this many bytes unpacked. */
