@@ -6,11 +6,11 @@ import { pack } from 'tar-stream';
 import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { BlobReadOptions, ContentStore, StoredManifest } from '../../shared/oci/content.ts';
+import { archiveFiles } from '../../shared/oci/layout/archive-files.ts';
+import { entryTag } from '../../shared/oci/layout/layout-index.ts';
+import { LayoutReader } from '../../shared/oci/layout/layout-reader.ts';
 import { type Descriptor, parseIndex, parseManifest } from '../../shared/oci/manifest.ts';
 import { isIndexType } from '../../shared/oci/media-types.ts';
-import { archiveFiles } from './archive-files.ts';
-import { entryTag } from './layout-index.ts';
-import { LayoutReader } from './layout-reader.ts';
 import { LayoutStore, syncFolder } from './layout-store.ts';
 
 /**
@@ -40,7 +40,7 @@ export class ArchiveStore implements ContentStore {
     }
     const file = await open(path, 'r');
     try {
-      const reader = new LayoutReader(await archiveFiles(file, name));
+      const reader = new LayoutReader(await archiveFiles(file, (await file.stat()).size, name));
       return new ArchiveStore(path, file, reader);
     } catch (thrown) {
       await file.close();

@@ -4,6 +4,9 @@ import { dirname, join } from 'node:path';
 import { type Digest, digestFromHex, sha256 } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentStore, StoredManifest } from '../../shared/oci/content.ts';
+import { withEntry } from '../../shared/oci/layout/layout-index.ts';
+import { blobPath, LayoutReader } from '../../shared/oci/layout/layout-reader.ts';
+import { verifyStream } from '../../shared/oci/layout/verify-stream.ts';
 import {
   type Descriptor,
   type Index,
@@ -12,10 +15,7 @@ import {
   parseManifest,
 } from '../../shared/oci/manifest.ts';
 import { isIndexType } from '../../shared/oci/media-types.ts';
-import { folderFiles } from './layout-files.ts';
-import { withEntry } from './layout-index.ts';
-import { blobPath, LayoutReader } from './layout-reader.ts';
-import { verifyStream } from './verify-stream.ts';
+import { folderFiles } from './folder-files.ts';
 
 const TEMPORARY = '.snapgate-tmp-';
 /** A temporary file this old belongs to nobody any more. */

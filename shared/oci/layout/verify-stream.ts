@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { SnapgateError } from '../../shared/errors.ts';
-import type { Descriptor } from '../../shared/oci/manifest.ts';
+import { SnapgateError } from '../../errors.ts';
+import type { Descriptor } from '../manifest.ts';
 
 /**
  * Passes a blob's bytes on while checking them. Never yields more than `size` bytes; the last chunk

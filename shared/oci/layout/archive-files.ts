@@ -1,6 +1,5 @@
-import type { FileHandle } from 'node:fs/promises';
-import { SnapgateError } from '../../shared/errors.ts';
-import type { LayoutFiles } from './layout-files.ts';
+import { SnapgateError } from '../../errors.ts';
+import type { LayoutFiles, RandomAccess } from './layout-files.ts';
 
 const BLOCK = 512;
 /** Longest pax or GNU name record read, in bytes. */
@@ -14,10 +13,15 @@ type Header = { readonly name: string; readonly size: number; readonly type: str
 /**
  * The files of an OCI archive, read in place: one pass over the headers notes where each member
  * stands (tar as POSIX pax and GNU write it), reads then go straight to it. A member that occurs
- * twice counts as its last. The handle stays the caller's. Throws TAR_INVALID, LIMIT_EXCEEDED.
+ * twice counts as its last. `end` is the
+ * archive's length in bytes. The handle stays the caller's. Throws TAR_INVALID, LIMIT_EXCEEDED.
  */
-export async function archiveFiles(handle: FileHandle, name: string): Promise<LayoutFiles> {
-  const members = await indexMembers(handle, name);
+export async function archiveFiles(
+  handle: RandomAccess,
+  end: number,
+  name: string,
+): Promise<LayoutFiles> {
+  const members = await indexMembers(handle, end, name);
   return {
     name,
     find: async (path) => {
@@ -27,9 +31,12 @@ export async function archiveFiles(handle: FileHandle, name: string): Promise<La
   };
 }
 
-async function indexMembers(handle: FileHandle, where: string): Promise<Map<string, Member>> {
+async function indexMembers(
+  handle: RandomAccess,
+  end: number,
+  where: string,
+): Promise<Map<string, Member>> {
   const members = new Map<string, Member>();
-  const { size: end } = await handle.stat();
   const invalid = (what: string) => new SnapgateError('TAR_INVALID', what, { where });
   let override: { path?: string; size?: number } = {};
   for (let at = 0; at + BLOCK <= end; ) {
@@ -57,7 +64,7 @@ async function indexMembers(handle: FileHandle, where: string): Promise<Map<stri
   return members;
 }
 
-async function readExactly(handle: FileHandle, at: number, length: number): Promise<Buffer> {
+async function readExactly(handle: RandomAccess, at: number, length: number): Promise<Buffer> {
   const buffer = Buffer.alloc(length);
   let done = 0;
   while (done < length) {

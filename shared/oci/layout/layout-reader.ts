@@ -1,6 +1,6 @@
-import { type Digest, digestHex, isDigest, sha256 } from '../../shared/digest.ts';
-import { SnapgateError } from '../../shared/errors.ts';
-import type { BlobReadOptions, ContentReader, StoredManifest } from '../../shared/oci/content.ts';
+import { type Digest, digestHex, isDigest, sha256 } from '../../digest.ts';
+import { SnapgateError } from '../../errors.ts';
+import type { BlobReadOptions, ContentReader, StoredManifest } from '../content.ts';
 import {
   type Descriptor,
   type Index,
@@ -8,8 +8,8 @@ import {
   manifestMediaType,
   parseIndex,
   parseManifest,
-} from '../../shared/oci/manifest.ts';
-import { isIndexType, OCI_INDEX, OCI_MANIFEST } from '../../shared/oci/media-types.ts';
+} from '../manifest.ts';
+import { isIndexType, OCI_INDEX, OCI_MANIFEST } from '../media-types.ts';
 import { type LayoutFiles, readRange, readSmallFile } from './layout-files.ts';
 import { defaultEntry, EMPTY_INDEX, entryTag, findEntry } from './layout-index.ts';
 import { verifyStream } from './verify-stream.ts';

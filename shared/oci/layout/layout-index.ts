@@ -1,7 +1,7 @@
-import { type Digest, isDigest } from '../../shared/digest.ts';
-import { SnapgateError } from '../../shared/errors.ts';
-import type { Descriptor, Index } from '../../shared/oci/manifest.ts';
-import { OCI_INDEX } from '../../shared/oci/media-types.ts';
+import { type Digest, isDigest } from '../../digest.ts';
+import { SnapgateError } from '../../errors.ts';
+import type { Descriptor, Index } from '../manifest.ts';
+import { OCI_INDEX } from '../media-types.ts';
 
 /** Annotation that names an entry of index.json (OCI image specification, "Annotations"). */
 const REF_NAME = 'org.opencontainers.image.ref.name';
