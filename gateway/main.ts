@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { type Program, runProgram } from '../shared/cli/command.ts';
+import { bundleExportCommand } from './cli/bundle-export.ts';
 import { deltaApplyCommand } from './cli/delta-apply.ts';
 import { deltaCreateCommand } from './cli/delta-create.ts';
 import { deltaInspectCommand } from './cli/delta-inspect.ts';
@@ -18,6 +19,7 @@ const program: Program = {
     deltaCreateCommand,
     deltaApplyCommand,
     deltaInspectCommand,
+    bundleExportCommand,
     signCommand,
     verifyCommand,
     policyTestCommand,

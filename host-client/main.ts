@@ -6,6 +6,7 @@ import { bootCompleteCommand } from './cli/boot-complete.ts';
 import { checkCommand } from './cli/check.ts';
 import { etcDiffCommand } from './cli/etc-diff.ts';
 import { gcCommand } from './cli/gc.ts';
+import { importCommand } from './cli/import.ts';
 import { installCommand } from './cli/install.ts';
 import { listCommand } from './cli/list.ts';
 import { SETTING_OPTIONS } from './cli/options.ts';
@@ -29,6 +30,7 @@ const commands: Program = {
     checkCommand,
     updateCommand,
     pullCommand,
+    importCommand,
     statusCommand,
     listCommand,
     rollbackCommand,

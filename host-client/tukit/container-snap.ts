@@ -7,10 +7,12 @@ import {
 } from '../../shared/cli/command.ts';
 import { digestHex } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
+import { fromBundle } from '../cli/import.ts';
 import { withMachine } from '../cli/open-machine.ts';
 import { SETTING_OPTIONS } from '../cli/options.ts';
 import { pullCommand } from '../cli/pull.ts';
 import type { Machine } from '../update/machine.ts';
+import { pullImage } from '../update/pull.ts';
 import { Snapshots } from './snapshots.ts';
 
 type Action = (snapshots: Snapshots, context: CommandContext) => Promise<readonly string[]>;
@@ -89,6 +91,25 @@ const pull: Command = {
   },
 };
 
+/** As container-snap spells it: a file, with the name of its transport before it or not. */
+const load: Command = {
+  name: 'load',
+  summary: 'Bring an image from a file into Podman’s storage, verified',
+  arguments: '[oci-archive:]FILE',
+  options: { input: { type: 'string', short: 'i', value: 'FILE', help: 'the file' } },
+  async run(context) {
+    const named = [stringOption(context.options, 'input') ?? [], context.positionals].flat();
+    const [file] = named;
+    if (file === undefined || named.length > 1) {
+      throw new SnapgateError('USAGE', 'load takes one file');
+    }
+    const path = file.replace(/^(oci-archive|file):/, '');
+    return withMachine(context, (machine) =>
+      fromBundle(machine, path, (offline) => pullImage(offline, { signal: context.signal })),
+    );
+  },
+};
+
 /**
  * The program as tukit's ContainerSnap backend calls it: `container-snap COMMAND`, through a shell,
  * taking its whole output, trimmed, as the answer.
@@ -152,5 +173,6 @@ export const containerSnap: Program = {
       remove,
     ),
     pull,
+    load,
   ],
 };

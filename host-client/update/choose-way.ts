@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { DELTA_ANNOTATION } from '../../shared/delta/annotations.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { type ErrorCode, SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { ContentReader } from '../../shared/oci/content.ts';
+import { DELTA_ARTIFACT } from '../../shared/oci/media-types.ts';
 import type { PlanWay } from '../../shared/plan.ts';
 import type { Config } from '../config.ts';
 import type { GatewayApi, JobAnswer } from '../net/gateway-api.ts';
@@ -15,6 +17,7 @@ import { deltaWay, fullWay, type Way } from './ways.ts';
 
 /** Most images that a gateway is told of. */
 const MAX_HAVE = 64;
+const SOURCE_CONFIG = `${DELTA_ANNOTATION}source-config`;
 
 /** What choosing a way needs. */
 export type ChooseContext = {
@@ -57,9 +60,10 @@ export async function findOffers(
 ): Promise<Offers> {
   const full = await fullWay(target, context.storage);
   const { api, signal } = context;
-  if (full.bytes === 0 || held.length === 0 || api === undefined) return { full, deltas: [] };
+  if (full.bytes === 0 || held.length === 0) return { full, deltas: [] };
   const sources = held.slice(0, MAX_HAVE);
   const formats = await readableFormats();
+  if (api === undefined) return { full, deltas: await attachedDeltas(context, target, sources) };
   const request = {
     target: target.manifest.digest,
     have: sources.map((image) => image.config),
@@ -80,6 +84,27 @@ export async function findOffers(
       : [];
   });
   return { full, deltas };
+}
+
+/**
+ * The deltas that are attached to the target where nobody plans: in the order of the sources. What
+ * is said of them is a hint; each is judged and read before it is used.
+ */
+async function attachedDeltas(
+  { source, signal }: ChooseContext,
+  target: Target,
+  sources: readonly HeldImage[],
+): Promise<OfferedDelta[]> {
+  const listed = await source.listReferrers(target.manifest.digest, signal);
+  const deltas = listed.filter(({ artifactType }) => artifactType === DELTA_ARTIFACT);
+  return sources.flatMap((held) =>
+    deltas
+      .filter(({ annotations }) => annotations?.[SOURCE_CONFIG] === held.config)
+      .map(({ digest, size }) => ({
+        ...{ method: 'delta' as const, state: 'ready' as const, held },
+        artifact: { digest, size },
+      })),
+  );
 }
 
 /**

@@ -18,6 +18,8 @@ export type UpdateSource = {
   /** What the tag named a moment ago, if that was cheap to learn. */
   readonly tagDigest: GatewaySource['tagDigest'];
   readonly trust: Trust;
+  /** What of the source is wanted, where that is not the machine's tag. */
+  readonly wanted?: string;
 };
 
 /** The machine with all that acts on it. */

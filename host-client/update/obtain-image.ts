@@ -1,3 +1,4 @@
+import { toSnapgateError } from '../../shared/errors.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
 import type { Deployment } from '../deploy/deployment.ts';
 import type { HeldImage, LayerSource } from '../storage/storage.ts';
@@ -105,7 +106,10 @@ async function fetchWay(
     if (reason === undefined) throw thrown;
     run.machine.events.notice(`the delta is given up: ${reason}`);
     const way = await fullWay(target, run.machine.storage);
-    await fetch(way);
+    await fetch(way).catch((gone: unknown) => {
+      // Where there is nothing but the delta, what is wrong with it is what counts.
+      throw toSnapgateError(gone).code === 'BLOB_UNKNOWN' ? thrown : gone;
+    });
     return { way, fallbackReason: reason };
   }
 }

@@ -25,7 +25,7 @@ export async function pullImage(machine: Machine, options: PullOptions = {}): Pr
     const run: Run = { machine, options, started: performance.now(), next, bytesWritten: 0 };
     events.step('resolve', channelName(config));
     const source = await machine.connect(signal);
-    const trusted = await resolveTarget(source, config.tag, platform, signal);
+    const trusted = await resolveTarget(source, source.wanted ?? config.tag, platform, signal);
     const target = await readTarget(source.reader, trusted, platform, signal);
     const { image, method, fallbackReason } = await obtainImage(run, source, target);
     if (image !== undefined) await nameImage(machine, image, options.alias);

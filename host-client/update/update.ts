@@ -56,7 +56,12 @@ async function runUpdate(machine: Machine, options: UpdateOptions): Promise<Upda
   if (isSame) return reportOf(run, seen.manifest, seen.fullBytes, { method: 'none' });
 
   const { reader } = source;
-  const trusted = await resolveTarget(source, config.tag, machine.platform, signal);
+  const trusted = await resolveTarget(
+    source,
+    source.wanted ?? config.tag,
+    machine.platform,
+    signal,
+  );
   await refuseFailed(run, trusted.manifest.digest);
   const target = await readTarget(reader, trusted, machine.platform, signal);
   const { fullBytes, resolved, manifest } = target;

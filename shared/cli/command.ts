@@ -8,6 +8,8 @@ export type OptionSpec = {
   readonly multiple?: boolean;
   /** Name of the value in the help text, for example `REF`. */
   readonly value?: string;
+  /** One letter that stands for it too. */
+  readonly short?: string;
   readonly help: string;
 };
 
@@ -109,9 +111,9 @@ function findCommand(program: Program, argv: readonly string[]): [Command, strin
 function parse(program: Program, command: Command, args: string[]) {
   const specs = commandOptions(program, command);
   const options = Object.fromEntries(
-    Object.entries(specs).map(([name, { type, multiple }]) => [
+    Object.entries(specs).map(([name, { type, multiple = false, short }]) => [
       name,
-      { type, multiple: multiple ?? false },
+      { type, multiple, ...(short === undefined ? {} : { short }) },
     ]),
   );
   try {

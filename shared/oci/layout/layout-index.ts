@@ -6,7 +6,7 @@ import { OCI_INDEX } from '../media-types.ts';
 /** Annotation that names an entry of index.json (OCI image specification, "Annotations"). */
 const REF_NAME = 'org.opencontainers.image.ref.name';
 /** Tags that stand for referrers or cosign's signatures of another manifest, not for an image. */
-const ATTACHED_TAG = /^sha256-[0-9a-f]{64}(\..+)?$/;
+export const ATTACHED_TAG = /^sha256-[0-9a-f]{64}(\..+)?$/;
 
 /** The index.json of an empty layout. */
 export const EMPTY_INDEX: Index = { schemaVersion: 2, mediaType: OCI_INDEX, manifests: [] };

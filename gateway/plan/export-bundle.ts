@@ -1,0 +1,105 @@
+import type { Digest } from '../../shared/digest.ts';
+import { SnapgateError } from '../../shared/errors.ts';
+import type { ContentReader, StoredManifest } from '../../shared/oci/content.ts';
+import type { Platform } from '../../shared/oci/manifest.ts';
+import { DELTA_ARTIFACT, isIndexType } from '../../shared/oci/media-types.ts';
+import { type Copying, copyBlobs, copyManifest, copySignatures } from '../layout/copy-content.ts';
+import type { DeltaFacts } from '../store/facts.ts';
+import { deltaFacts } from './delta-facts.ts';
+import { readImage } from './read-image.ts';
+
+/** What goes into a bundle. */
+export type BundleOptions = {
+  readonly target: ContentReader;
+  /** What of it is meant. */
+  readonly tagOrDigest: string;
+  /** The tag that the target has in the bundle. */
+  readonly tag: string;
+  readonly platform: Platform;
+  /** Digest of the config of the image that the machines have; without it all layers go in. */
+  readonly sourceConfig: Digest | undefined;
+  readonly signal?: AbortSignal | undefined;
+};
+
+/** What went into a bundle. */
+export type BundleContent = {
+  /** Digest of the image's manifest. */
+  readonly target: Digest;
+  readonly method: 'delta' | 'full';
+  /** Digest of the delta's manifest. */
+  readonly artifact?: Digest;
+  /** Manifests that hold signatures. */
+  readonly signatures: number;
+};
+
+/**
+ * Writes all that a machine without a line needs for an update: the target's manifest (with the index
+ * that names it), config and signatures, and either a published delta with its signatures or all
+ * layers. Everything is copied byte for byte and nothing is judged: that is the machine's part.
+ * Throws SIGNATURE_MISSING, MANIFEST_UNKNOWN and what reading and writing throw.
+ */
+export async function exportBundle(
+  to: Copying['to'],
+  options: BundleOptions,
+): Promise<BundleContent> {
+  const { target: from, tagOrDigest, tag, platform, sourceConfig, signal } = options;
+  const copying = { from, to, signal };
+  const named = await from.getManifest(tagOrDigest, signal);
+  const { stored, manifest } = await readImage(from, named.digest, platform, signal);
+  let signatures = await copySignatures(copying, stored.digest);
+  if (isIndexType(named.mediaType)) signatures += await copySignatures(copying, named.digest);
+  if (signatures === 0) throw notSigned('the image', `${from.name}@${named.digest}`);
+  const content = { target: stored.digest };
+  await copyBlobs(copying, [manifest.config]);
+  if (sourceConfig === undefined) {
+    await copyBlobs(copying, manifest.layers);
+    await putTarget(to, named, stored, tag);
+    return { ...content, method: 'full', signatures };
+  }
+  const delta = await findDelta(from, stored.digest, sourceConfig, signal);
+  await copyManifest(copying, await from.getManifest(delta.artifact, signal));
+  const ofDelta = await copySignatures(copying, delta.artifact);
+  if (ofDelta === 0) throw notSigned('the delta', `${from.name}@${delta.artifact}`);
+  await putTarget(to, named, stored, tag);
+  signatures += ofDelta;
+  return { ...content, method: 'delta', artifact: delta.artifact, signatures };
+}
+
+/** The image first: an index that comes after what it names stands for it alone. */
+async function putTarget(
+  to: Copying['to'],
+  named: StoredManifest,
+  stored: StoredManifest,
+  tag: string,
+): Promise<void> {
+  if (named.digest !== stored.digest) await to.putManifest(stored);
+  await to.putManifest(named, tag);
+}
+
+/** The smallest delta beside the target that starts from the source. Throws MANIFEST_UNKNOWN. */
+async function findDelta(
+  reader: ContentReader,
+  target: Digest,
+  sourceConfig: Digest,
+  signal: AbortSignal | undefined,
+): Promise<DeltaFacts> {
+  const found: DeltaFacts[] = [];
+  for (const { digest, artifactType } of await reader.listReferrers(target, signal)) {
+    if (artifactType !== DELTA_ARTIFACT) continue;
+    const facts = deltaFacts(await reader.getManifest(digest, signal));
+    if (facts?.target === target && facts.sourceConfig === sourceConfig) found.push(facts);
+  }
+  const [smallest] = found.sort((a, b) => a.bytes - b.bytes);
+  if (smallest !== undefined) return smallest;
+  throw new SnapgateError('MANIFEST_UNKNOWN', 'no delta between these images is published', {
+    where: `${reader.name}@${target}`,
+    hint: 'Have the gateway make it, or run snapgate delta create --push and snapgate sign.',
+  });
+}
+
+function notSigned(what: string, where: string): SnapgateError {
+  return new SnapgateError('SIGNATURE_MISSING', `${what} is not signed: no machine would take it`, {
+    where,
+    hint: 'Sign it with snapgate sign, or read it through a gateway that signs.',
+  });
+}
