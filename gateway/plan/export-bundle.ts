@@ -2,7 +2,8 @@ import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentReader, StoredManifest } from '../../shared/oci/content.ts';
 import type { Platform } from '../../shared/oci/manifest.ts';
-import { DELTA_ARTIFACT, isIndexType } from '../../shared/oci/media-types.ts';
+import { isIndexType } from '../../shared/oci/media-types.ts';
+import { MAX_REFERRERS } from '../../shared/signing/find-signatures.ts';
 import { type Copying, copyBlobs, copyManifest, copySignatures } from '../layout/copy-content.ts';
 import type { DeltaFacts } from '../store/facts.ts';
 import { deltaFacts } from './delta-facts.ts';
@@ -84,8 +85,9 @@ async function findDelta(
   signal: AbortSignal | undefined,
 ): Promise<DeltaFacts> {
   const found: DeltaFacts[] = [];
-  for (const { digest, artifactType } of await reader.listReferrers(target, signal)) {
-    if (artifactType !== DELTA_ARTIFACT) continue;
+  const listed = await reader.listReferrers(target, signal);
+  // The types in a list that others wrote may be wrong: each manifest says itself what it is.
+  for (const { digest } of listed.slice(0, MAX_REFERRERS)) {
     const facts = deltaFacts(await reader.getManifest(digest, signal));
     if (facts?.target === target && facts.sourceConfig === sourceConfig) found.push(facts);
   }

@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { chmod, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { digestHex } from '../../shared/digest.ts';
 import {
@@ -173,5 +173,22 @@ describe('container-snap', () => {
     expect(images).toMatch(new RegExp(`^${digestHex(next.config)},20[^,]*,${IMAGE_NAME}:`, 'm'));
     const elsewhere = snap('pull registry.example/os/image:stable');
     await expect(elsewhere).rejects.toThrow('CONFIG_INVALID');
+  });
+
+  it('takes along /etc where that is a subvolume of its own', async (ctx) => {
+    ctx.skip(skipReason !== undefined, skipReason);
+    const machineConfig = { rootUuid: randomUUID(), bootUuid: '1234-ABCD' };
+    await machine.configure(fleet.gateway.url, { machine: machineConfig });
+    const base = await snap(`create-snapshot ${image}`);
+    const from = await snap(`get-root ${base}`);
+    await writeFile(join(from, 'etc/added'), 'by tukit');
+    const copy = await snap(`create-snapshot ${base}`);
+    const to = await snap(`get-root ${copy}`);
+    expect(await readFile(join(to, 'etc/added'), 'utf8')).toBe('by tukit');
+    const fstab = await readFile(join(to, 'etc/fstab'), 'utf8');
+    expect(fstab).toContain(`/@deployments/${basename(to)}/etc`);
+    expect(fstab).not.toContain(basename(from));
+    for (const id of [base, copy]) await snap(`delete --id=${id}`);
+    expect(machine.subvolumes().filter((name) => name.endsWith('/etc'))).toEqual([]);
   });
 });
