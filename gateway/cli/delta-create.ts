@@ -62,7 +62,7 @@ export const deltaCreateCommand: Command<CreateResult> = {
     format: {
       type: 'string',
       value: 'snapgate|tar-diff',
-      help: 'format of the layer deltas (default: tar-diff, which other tools read)',
+      help: 'format of the layer deltas (default: snapgate; other tools read tar-diff)',
     },
     'no-recompress': {
       type: 'boolean',
@@ -166,7 +166,7 @@ function allRefused(results: readonly PlatformResult[]): SnapgateError {
 }
 
 async function formatOption({ options }: CommandContext): Promise<LayerFormat> {
-  const kind = stringOption(options, 'format') ?? 'tar-diff';
+  const kind = stringOption(options, 'format') ?? 'snapgate';
   if (kind === 'tar-diff') return { kind };
   if (kind === 'snapgate') {
     if (options['no-recompress'] === true) return { kind };

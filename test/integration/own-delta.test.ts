@@ -1,0 +1,103 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { LayoutStore } from '../../gateway/layout/layout-store.ts';
+import { readDelta } from '../../gateway/plan/read-delta.ts';
+import { LAYER_DELTA } from '../../shared/oci/media-types.ts';
+import { createEncoders, repack } from '../../shared/recompress/encoders.ts';
+import { parseRecipe } from '../../shared/recompress/recipe.ts';
+import { snapgate } from '../support/run-program.ts';
+import { noise } from '../support/sample-layer-delta.ts';
+import { putTinyImage } from '../support/tiny-image.ts';
+
+let dir: string;
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'snapgate-test-'));
+});
+afterEach(() => rm(dir, { recursive: true }));
+
+/** As GNU gzip packs it, which is what packages hold. */
+async function gzip(text: string): Promise<Buffer> {
+  const recipe = parseRecipe('gnu-gzip level=9 frame=1f8b0800000000000203');
+  const parts: Uint8Array[] = [];
+  async function* content() {
+    yield Buffer.from(text);
+  }
+  for await (const bytes of repack(createEncoders(), recipe, content())) {
+    parts.push(Buffer.from(bytes));
+  }
+  return Buffer.concat(parts);
+}
+
+/** Two versions of an image; returns their references and the unpacked old one. */
+async function images() {
+  const store = await LayoutStore.create(join(dir, 'images'));
+  const text = Array.from({ length: 4000 }, (_, i) => `line ${i * i} of a manual\n`).join('');
+  const old: Record<string, Buffer> = {
+    'usr/bin/tool': noise(300_000, 5),
+    'usr/share/man/tool.1.gz': await gzip(text),
+    'usr/share/unchanged': noise(20_000, 6),
+  };
+  const tool = Buffer.from(noise(300_000, 5));
+  for (let at = 0; at < tool.length; at += 5000) tool[at] = 1;
+  const fresh = {
+    ...old,
+    'usr/bin/tool': tool,
+    'usr/share/man/tool.1.gz': await gzip(text.replace('line 1 ', 'line one ')),
+  };
+  await putTinyImage(store, [old], { tag: 'v1' });
+  await putTinyImage(store, [fresh], { tag: 'v2' });
+  const tree = join(dir, 'tree');
+  for (const [path, content] of Object.entries(old)) {
+    mkdirSync(dirname(join(tree, path)), { recursive: true });
+    writeFileSync(join(tree, path), content);
+  }
+  return { oci: `oci:${join(dir, 'images')}`, tree };
+}
+
+describe('a delta in the format of its own', () => {
+  it.each([
+    ['with the insides of compressed files', [], 3000],
+    ['with compressed files as they are', ['--no-recompress'], 30_000],
+  ])('is made and applied, %s', async (_, more, most) => {
+    const { oci, tree } = await images();
+    const made = await snapgate([
+      ...['delta', 'create', '--source', `${oci}:v1`, '--target', `${oci}:v2`],
+      ...['--output', `oci:${join(dir, 'delta')}:d`, '--temporary-dir', dir, '--json', ...more],
+    ]);
+    expect([made.status, made.stderr]).toEqual([0, '']);
+    expect(JSON.parse(made.stdout).layers[0].bytes).toBeLessThan(most);
+    const store = await LayoutStore.open(join(dir, 'delta'));
+    const delta = await readDelta(store, 'd');
+    expect([...delta.parts.values()].map((part) => part.mediaType)).toEqual([LAYER_DELTA]);
+    const apply = (...rest: string[]) =>
+      snapgate([
+        ...['delta', 'apply', '--source-tree', tree, '--delta', `oci:${join(dir, 'delta')}:d`],
+        ...['--output', `oci:${join(dir, 'out')}:v2`, '--temporary-dir', dir, '--json', ...rest],
+      ]);
+    const applied = await apply('--source', `${oci}:v1`);
+    expect([applied.status, applied.stderr]).toEqual([0, '']);
+    expect(JSON.parse(applied.stdout).layers).toMatchObject([{ kind: 'delta' }]);
+    const without = await apply();
+    expect(JSON.parse(without.stdout).error).toMatchObject({
+      code: 'DELTA_SOURCE_MISMATCH',
+      hint: expect.stringContaining('source image itself'),
+    });
+  });
+
+  it('notices a tree that is another', async () => {
+    const { oci, tree } = await images();
+    await snapgate([
+      ...['delta', 'create', '--source', `${oci}:v1`, '--target', `${oci}:v2`],
+      ...['--output', `oci:${join(dir, 'delta')}:d`, '--temporary-dir', dir],
+    ]);
+    writeFileSync(join(tree, 'usr/bin/tool'), noise(300_000, 99));
+    const { status, stdout } = await snapgate([
+      ...['delta', 'apply', '--source-tree', tree, '--source', `${oci}:v1`, '--json'],
+      ...['--delta', `oci:${join(dir, 'delta')}:d`, '--output', `oci:${join(dir, 'out')}:v2`],
+    ]);
+    expect([status, JSON.parse(stdout).error.code]).toEqual([4, 'DIFF_ID_MISMATCH']);
+  });
+});
