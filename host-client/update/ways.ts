@@ -6,7 +6,7 @@ import type { TrustedDelta } from './delta-artifact.ts';
 import { distinct, type Target } from './target.ts';
 
 /** Media types of layer deltas that can be applied here, most wanted first. */
-export const LAYER_DELTA_FORMATS: readonly string[] = [LAYER_DELTA, TAR_DIFF];
+const LAYER_DELTA_FORMATS: readonly string[] = [LAYER_DELTA, TAR_DIFF];
 
 /** A layer that is in storage: on the same parent, or on another one. */
 export type HeldLayer = LayerSource & { readonly kind: 'reused' | 'reparented' };

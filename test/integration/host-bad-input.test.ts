@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { FileLock } from '../../host-client/system/file-lock.ts';
-import { LAYER_DELTA_FORMATS } from '../../host-client/update/ways.ts';
+import { readableFormats } from '../../host-client/update/encoders.ts';
 import { DELTA_ANNOTATION } from '../../shared/delta/annotations.ts';
 import { digestHex, sha256 } from '../../shared/digest.ts';
 import { type Descriptor, parseManifest } from '../../shared/oci/manifest.ts';
@@ -139,7 +139,7 @@ async function plan({ stored }: TinyImage): Promise<Plan> {
   const body = JSON.stringify({
     target: stored.digest,
     have: [old.config],
-    formats: LAYER_DELTA_FORMATS,
+    formats: await readableFormats(),
   });
   return (await (await fetch(url, { method: 'POST', body })).json()) as Plan;
 }
