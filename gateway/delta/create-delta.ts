@@ -128,6 +128,7 @@ class DeltaWork {
   readonly #format: LayerFormat;
   #installedBytes = 0;
   #windowBytes = 0;
+  #room = 0;
 
   constructor(options: CreateDeltaOptions, layers: PlanLayer[], folder: string) {
     this.#options = options;
@@ -202,6 +203,7 @@ class DeltaWork {
       const to = original.digest;
       if (made === undefined) return { blob: original, to, tarBytes };
       this.#deltas.set(made.digest, made.path);
+      this.#room = Math.max(this.#room, made.room);
       this.#windowBytes = Math.max(this.#windowBytes, 2 ** packing.windowLog);
       this.#layers[index] = { diffId, kind: 'delta', bytes: made.size };
       const blob = {
@@ -228,7 +230,7 @@ class DeltaWork {
     const isDelta = this.#deltas.size > 0;
     return {
       ...(isDelta ? { format: formatNote(this.#format) } : {}),
-      temporaryBytes: 0,
+      temporaryBytes: this.#room,
       installedBytes: this.#installedBytes,
       windowBytes: this.#windowBytes * STREAM_COUNT[this.#format.kind],
     };

@@ -19,7 +19,13 @@ import { writeTarDiff } from './write-tar-diff.ts';
 import { findEncoders } from './zstd-program.ts';
 
 /** A layer delta in a temporary file. */
-export type LayerDelta = { readonly path: string; readonly digest: Digest; readonly size: number };
+export type LayerDelta = {
+  readonly path: string;
+  readonly digest: Digest;
+  readonly size: number;
+  /** Temporary room that applying it takes, in bytes. */
+  readonly room: number;
+};
 
 /** What making a layer delta takes. */
 export type LayerDeltaOptions = PlanOptions & {
@@ -52,15 +58,19 @@ export async function makeLayerDelta(
   options: LayerDeltaOptions,
 ): Promise<LayerDelta | undefined> {
   const path = join(options.folder, options.name);
+  let room = 0;
+  const onRoom = (bytes: number) => {
+    room = bytes;
+  };
   const chunks =
-    options.format === 'tar-diff' ? tarDiff(layer, options) : own(layer, options, path);
+    options.format === 'tar-diff' ? tarDiff(layer, options) : own(layer, options, path, onRoom);
   const written = await writeHashed(path, chunks, options.maxBytes);
   if (written === undefined || written.size === 0) {
     await rm(path);
     return undefined;
   }
   await prove(path, options);
-  return { path, ...written };
+  return { path, room, ...written };
 }
 
 function tarDiff(layer: TargetLayer, options: LayerDeltaOptions): AsyncIterable<Uint8Array> {
@@ -75,12 +85,14 @@ function own(
   layer: TargetLayer,
   options: LayerDeltaOptions,
   path: string,
+  onRoom: (bytes: number) => void,
 ): AsyncIterable<Uint8Array> {
   const { store, diffId, packing, maxBytes, tarLimits } = options;
   return ownLayerDelta(layer, new OwnPlans(layer, options), {
     ...{ store, diffId, maxBytes, tarLimits, bodyPath: `${path}-body` },
     ...{ level: packing.level, windowLog: packing.windowLog },
     onProgress: progressOf(layer, options),
+    onRoom,
   });
 }
 
@@ -95,7 +107,7 @@ async function writeHashed(
   path: string,
   chunks: AsyncIterable<Uint8Array>,
   maxBytes: number,
-): Promise<Omit<LayerDelta, 'path'> | undefined> {
+): Promise<Pick<LayerDelta, 'digest' | 'size'> | undefined> {
   const hash = createHash('sha256');
   let size = 0;
   const file = await open(path, 'wx', 0o600);

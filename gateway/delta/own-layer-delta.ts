@@ -22,6 +22,8 @@ export type OwnDeltaOptions = {
   readonly maxBytes: number;
   readonly tarLimits: TarLimits;
   readonly onProgress: (position: number) => void;
+  /** Takes the temporary room that applying takes, in bytes: parts, and headers of the source. */
+  readonly onRoom: (bytes: number) => void;
 };
 
 /**
@@ -44,6 +46,7 @@ export async function* ownLayerDelta(
       const output = { size: layer.spool.size, digest: options.diffId };
       const header = await writer.finish({ ...output, sourceLayers: headers.layers });
       if (limited.isOver) return;
+      options.onRoom(writer.temporaryBytes + headers.bytes);
       yield header;
     } finally {
       writer.close();

@@ -100,6 +100,7 @@ export class SourceHeaders {
       return first === undefined || place === undefined ? undefined : first + place.index;
     };
     return {
+      bytes: layers.reduce((sum, { size }) => sum + size, 0),
       layers: layers.map(({ diffId }) => diffId),
       count: start,
       entries: new SourceEntries(files, maxEntries),
@@ -129,6 +130,8 @@ const MIN_REFERENCES = 3;
 /** Entries of source layers that the headers of a target layer are coded against. */
 export type HeaderReferences = {
   readonly layers: readonly Digest[];
+  /** Size of their header streams, in bytes. */
+  readonly bytes: number;
   /** How many entries they have together. */
   readonly count: number;
   readonly entries: SourceEntries;

@@ -72,6 +72,7 @@ describe('a delta in the format of its own', () => {
     const store = await LayoutStore.open(join(dir, 'delta'));
     const delta = await readDelta(store, 'd');
     expect([...delta.parts.values()].map((part) => part.mediaType)).toEqual([LAYER_DELTA]);
+    expect(delta.bounds?.temporaryBytes).toBeGreaterThan(1000);
     const apply = (...rest: string[]) =>
       snapgate([
         ...['delta', 'apply', '--source-tree', tree, '--delta', `oci:${join(dir, 'delta')}:d`],

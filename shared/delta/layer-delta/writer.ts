@@ -76,6 +76,11 @@ export class LayerDeltaWriter {
     return this.#pointer;
   }
 
+  /** Most bytes of parts that live at one time, so far. */
+  get temporaryBytes(): number {
+    return this.#temporaryMost;
+  }
+
   /** Packed bytes so far, by stream. */
   get packed(): Readonly<Record<StreamName, number>> {
     return this.#segments.packed;
