@@ -33,6 +33,7 @@ function programOf(version: string): ZstdCompressor {
   return {
     version,
     collects: false,
+    probeSize: () => 1024 ** 2,
     async *pack(content, settings) {
       const child = spawn(PROGRAM, zstdArguments(settings), { stdio: ['pipe', 'pipe', 'ignore'] });
       const ended = exitOf(child);

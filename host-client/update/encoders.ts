@@ -19,6 +19,7 @@ export async function findEncoders(): Promise<Encoders> {
     zstdEncoder({
       version,
       collects: false,
+      probeSize: () => 1024 ** 2,
       pack: (content, settings) => pipeThrough('zstd', zstdArguments(settings), content),
     }),
   ]);

@@ -11,6 +11,9 @@ export type RecipeCost = {
 /** Packed bytes that content with a certain start must have, and where in the stream. */
 export type PackedStart = { readonly offset: number; readonly bytes: Uint8Array };
 
+/** Reads the first `size` bytes of content. */
+export type ReadStart = (size: number) => Promise<Uint8Array>;
+
 /** Packs content by a recipe. The same input gives the same bytes on every machine. */
 export type Encoder = {
   /** What recipes call it. */
@@ -23,8 +26,8 @@ export type Encoder = {
    */
   pack(recipe: Recipe, content: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>;
   /**
-   * A cheap test for encoders that give nothing before they have much: what content that begins
-   * with `start` (a mebibyte) must be packed to.
+   * A cheap test for encoders that give nothing before they have much: what content with a certain
+   * start must be packed to. `readStart` gives at most so many bytes of it.
    */
-  probe?(recipe: Recipe, start: Uint8Array): Promise<PackedStart>;
+  probe?(recipe: Recipe, readStart: ReadStart): Promise<PackedStart>;
 };

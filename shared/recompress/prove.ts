@@ -1,4 +1,4 @@
-import type { Encoder } from './encoder.ts';
+import type { Encoder, ReadStart } from './encoder.ts';
 import { type Encoders, encoderFor } from './encoders.ts';
 import { formatOf } from './formats.ts';
 import { type ByteSource, type PackedPart, readBytes } from './part.ts';
@@ -14,9 +14,9 @@ export type Content = {
 /** What a recipe may take of the machines that are to use it. */
 export type RecipeBudget = { readonly maxMemoryBytes: number; readonly signal?: AbortSignal };
 
-/** How much content a cheap test looks at, and from which size on it pays. */
-const PROBE_SIZE = 1024 ** 2;
-const PROBE_FROM = 2 * PROBE_SIZE;
+/** From which size of content on a cheap test pays, and how much of it a test may look at. */
+const PROBE_FROM = 2 * 1024 ** 2;
+const MAX_PROBE = 8 * 1024 ** 2;
 
 /** Whether a recipe gives exactly the bytes of `part`; stops at the first that differs. */
 export async function proveRecipe(
@@ -49,10 +49,10 @@ export async function findRecipe(
   content: Content,
   budget: RecipeBudget,
 ): Promise<Recipe | undefined> {
-  const start = content.size < PROBE_FROM ? undefined : await readStart(content);
+  const readStart = startOf(content);
   const mayFit = async (encoder: Encoder, recipe: Recipe) => {
-    if (start === undefined || encoder.probe === undefined) return true;
-    const { offset, bytes } = await encoder.probe(recipe, start);
+    if (content.size < PROBE_FROM || encoder.probe === undefined) return true;
+    const { offset, bytes } = await encoder.probe(recipe, readStart);
     return agrees(source, part, offset, bytes);
   };
   for (const recipe of formatOf(part).propose(source, part, [...encoders.keys()])) {
@@ -66,13 +66,22 @@ export async function findRecipe(
   return undefined;
 }
 
-async function readStart(content: Content): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
+/** Reads the start of content once, however often it is asked for. */
+function startOf(content: Content): ReadStart {
+  let start: Promise<Uint8Array> | undefined;
+  return async (size) => {
+    start ??= readFirst(content, Math.min(content.size >> 1, MAX_PROBE));
+    return (await start).subarray(0, size);
+  };
+}
+
+async function readFirst(content: Content, size: number): Promise<Uint8Array> {
+  const start = Buffer.allocUnsafe(size);
+  let filled = 0;
   for await (const bytes of content.open()) {
-    chunks.push(Uint8Array.from(bytes));
-    size += bytes.length;
-    if (size >= PROBE_SIZE) break;
+    start.set(bytes.subarray(0, size - filled), filled);
+    filled = Math.min(size, filled + bytes.length);
+    if (filled === size) break;
   }
-  return Buffer.concat(chunks).subarray(0, PROBE_SIZE);
+  return start.subarray(0, filled);
 }

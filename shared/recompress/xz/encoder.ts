@@ -152,11 +152,11 @@ export const xzEncoder: Encoder = {
     yield streamEnd(settings.check, records);
   },
 
-  async probe(recipe, start): Promise<PackedStart> {
+  async probe(recipe, readStart): Promise<PackedStart> {
     const settings = xzSettings(recipe);
     const lzma = await loadLiblzma();
     const size = settings.blockSize === 0 ? PROBE : Math.min(PROBE, settings.blockSize >> 1);
-    const { bytes } = packBlock(lzma, start.subarray(0, size), settings);
+    const { bytes } = packBlock(lzma, await readStart(size), settings);
     // The sizes of the first chunk may differ, and its end; its data do not.
     const chunk = settings.headerSize + 6;
     const packed = bytes[settings.headerSize + 3] as number;

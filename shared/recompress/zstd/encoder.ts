@@ -1,13 +1,13 @@
 import { Readable } from 'node:stream';
-import { promisify } from 'node:util';
-import { constants, createZstdCompress, zstdCompress } from 'node:zlib';
+import { constants, createZstdCompress, zstdCompressSync } from 'node:zlib';
 import { SnapgateError } from '../../errors.ts';
 import type { Encoder, PackedStart } from '../encoder.ts';
 import { type Recipe, readSettings } from '../recipe.ts';
-import { certainBlocks, readZstdHeader } from './frame.ts';
+import { certainHalf, readZstdHeader } from './frame.ts';
 
 const MIB = 1024 ** 2;
 const MAX_HEADER = 18;
+const MAX_PROBE = 8 * MIB;
 
 /** What one zstd of one version is asked for. */
 export type ZstdSettings = {
@@ -20,6 +20,8 @@ export type ZstdSettings = {
   readonly checksum: boolean;
   /** The content's size where it was known beforehand. */
   readonly contentSize: number | undefined;
+  /** Bytes that the frame's header tells decoders to keep. */
+  readonly windowBytes: number;
 };
 
 /** Packs content as one zstd frame; whatever its header says is replaced by the recipe's. */
@@ -28,6 +30,8 @@ export type ZstdCompressor = {
   readonly version: string;
   /** Whether the multi-threaded mode needs the whole content in memory. */
   readonly collects: boolean;
+  /** How much content tells whether the settings are right, 0 where none does. */
+  probeSize(settings: ZstdSettings): number;
   pack(content: AsyncIterable<Uint8Array>, settings: ZstdSettings): AsyncIterable<Uint8Array>;
 };
 
@@ -47,8 +51,8 @@ function zstdSettings(recipe: Recipe): ZstdSettings {
   if (header === undefined || header.header.length !== recipe.frame.length) {
     throw new SnapgateError('DELTA_INVALID', 'a recipe has no frame header for zstd');
   }
-  const { checksum, contentSize } = header;
-  return { level, workers, checksum, contentSize };
+  const { checksum, contentSize, windowBytes } = header;
+  return { level, workers, checksum, contentSize, windowBytes };
 }
 
 /** Replaces the header of a frame. */
@@ -89,13 +93,15 @@ export function zstdEncoder(compressor: ZstdCompressor): Encoder {
       yield* withHeader(compressor.pack(content, settings), recipe.frame);
     },
 
-    async probe(recipe, start): Promise<PackedStart> {
-      const settings = { ...zstdSettings(recipe), workers: 0, contentSize: undefined };
+    async probe(recipe, readStart): Promise<PackedStart> {
+      const start = await readStart(compressor.probeSize(zstdSettings(recipe)));
+      if (start.length === 0) return { offset: 0, bytes: start };
+      const settings = { ...zstdSettings(recipe), contentSize: undefined };
       const chunks: Uint8Array[] = [];
       for await (const bytes of compressor.pack(once(start), settings)) chunks.push(bytes);
       const frame = Buffer.concat(chunks);
       const headerSize = readZstdHeader(frame)?.header.length ?? 0;
-      return { offset: recipe.frame.length, bytes: certainBlocks(frame.subarray(headerSize)) };
+      return { offset: recipe.frame.length, bytes: certainHalf(frame.subarray(headerSize)) };
     },
   };
 }
@@ -104,18 +110,17 @@ async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
-const compressWhole = promisify(zstdCompress);
-
 async function* packWhole(
   content: AsyncIterable<Uint8Array>,
   params: Record<number, number>,
 ): AsyncGenerator<Uint8Array> {
   const chunks: Uint8Array[] = [];
   for await (const bytes of content) chunks.push(Uint8Array.from(bytes));
-  // Streams lose data in this mode: they take partly consumed input for the end.
+  // Streams, and the asynchronous call, lose data in this mode: they take partly consumed input for
+  // the end. The synchronous call does not, and holds up the thread for as long as it takes.
   const whole = Buffer.concat(chunks);
   chunks.length = 0;
-  yield await compressWhole(whole, {
+  yield zstdCompressSync(whole, {
     params: { ...params, [constants.ZSTD_c_nbWorkers]: 1 },
     chunkSize: MIB,
   });
@@ -128,6 +133,12 @@ async function* packWhole(
 export const builtInZstd: ZstdCompressor = {
   version: process.versions.zstd ?? 'none',
   collects: true,
+
+  probeSize({ workers, windowBytes }) {
+    // A known size below the window's would change the settings.
+    if (workers > 0) return windowBytes <= MAX_PROBE ? Math.max(MIB, windowBytes) : 0;
+    return MIB;
+  },
 
   async *pack(content, { level, workers, checksum, contentSize }) {
     const params = {

@@ -18,7 +18,7 @@ const LEVELS: Readonly<Record<number, readonly number[]>> = {
   27: [22],
 };
 
-/** Frames whose header says the content's size may have a smaller window than their level's. */
+/** Small content has a window of its own size at any level. */
 const ANY_LEVEL = [3, 19, 9, 22, 1, 6, 15];
 
 /** zstd frames (RFC 8878) without dictionary. */
@@ -40,10 +40,9 @@ export const zstdFormat: Format = {
   propose(source, part, encoders) {
     const frame = readZstdFrame(source, part.offset);
     if (frame === undefined) return [];
-    const levels =
-      frame.contentSize === undefined
-        ? (LEVELS[Math.ceil(Math.log2(frame.windowBytes))] ?? [])
-        : ANY_LEVEL;
+    const levels = frame.single
+      ? ANY_LEVEL
+      : (LEVELS[Math.ceil(Math.log2(frame.windowBytes))] ?? []);
     const versions = encoders.filter((name) => /^zstd-\d/.test(name));
     const lazy = encoders.filter((name) => name === lazyZstdEncoder.name);
     return levels.flatMap((level) => [

@@ -7,6 +7,8 @@ export type ZstdFrame = {
   /** Bytes that a decoder must keep. */
   readonly windowBytes: number;
   readonly contentSize: number | undefined;
+  /** Whether the window is the whole content, whatever the level. */
+  readonly single: boolean;
   readonly checksum: boolean;
 };
 
@@ -35,6 +37,7 @@ export function readZstdHeader(bytes: Uint8Array): Omit<ZstdFrame, 'size'> | und
     header: view.subarray(0, length),
     windowBytes: single ? (contentSize ?? 0) : base + (base / 8) * (window & 7),
     contentSize,
+    single,
     checksum: (descriptor & 0x04) !== 0,
   };
 }
@@ -64,14 +67,7 @@ export function readZstdFrame(source: ByteSource, offset: number): ZstdFrame | u
   return at > source.size ? undefined : { ...frame, size: at - offset };
 }
 
-/** Of the blocks at the start of a frame's content all but the last two, which more would change. */
-export function certainBlocks(blocks: Buffer): Uint8Array {
-  const ends = [0, 0];
-  for (let at = 0; at + 3 <= blocks.length; ) {
-    const field = blocks.readUIntLE(at, 3);
-    at += 3 + (((field >> 1) & 3) === 1 ? 1 : field >> 3);
-    ends.push(at);
-    if ((field & 1) === 1) break;
-  }
-  return blocks.subarray(0, ends.at(-3) ?? 0);
+/** Of what the start of content packs to, the half that does not change when more follows. */
+export function certainHalf(blocks: Uint8Array): Uint8Array {
+  return blocks.subarray(0, blocks.length >> 1);
 }

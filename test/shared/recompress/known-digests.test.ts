@@ -8,7 +8,8 @@ import { generatedContent } from '../../support/generated.ts';
 
 /**
  * What the programs themselves made of the same content, once, so that the encoders are held to it
- * where the programs are not installed: gzip 1.12, xz 5.4.1, lz4 1.9.4, zstd 1.5.4.
+ * where the programs are not installed: gzip 1.12, xz 5.4.1, lz4 1.9.4, zstd 1.5.4
+ * and 1.5.7.
  */
 const encoders = createEncoders();
 const large = generatedContent(20_000_000, 7);
@@ -42,6 +43,15 @@ describe('what the programs made', () => {
   ] as const)('comes out again of several jobs of zstd -%i', async ([level, frame, digest]) => {
     const frameOf = await packed(`zstd-lazy-1.5.4 level=${level} frame=${frame}`, large);
     expect(zstdDecompressSync(frameOf).equals(large)).toBe(true);
+    expect(sha256(frameOf)).toBe(digest);
+  });
+
+  it.for([
+    [3, '28b52ffd0458', '5c54315dc1435dc5999d47b8649884128ea2bcece0bc810a08a45225d7bf8252'],
+    [9, '28b52ffd0460', 'c570c7a03066e7dc83d957f450da3c4df4f66d6495c979080289e69015154d99'],
+  ] as const)('comes out again of Node.js like zstd -%i', async ([level, frame, digest], ctx) => {
+    ctx.skip(process.versions.zstd !== '1.5.7', 'Node.js has another zstd than 1.5.7');
+    const frameOf = await packed(`zstd-1.5.7 level=${level} workers=1 frame=${frame}`, large);
     expect(sha256(frameOf)).toBe(digest);
   });
 });

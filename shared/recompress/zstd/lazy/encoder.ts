@@ -1,7 +1,7 @@
 import { SnapgateError } from '../../../errors.ts';
 import type { Encoder, PackedStart } from '../../encoder.ts';
 import { type Recipe, readSettings } from '../../recipe.ts';
-import { certainBlocks, readZstdHeader } from '../frame.ts';
+import { certainHalf, readZstdHeader } from '../frame.ts';
 import { Xxh64 } from '../xxh64.ts';
 import { JobPacker } from './jobs.ts';
 import type { LazyLevel } from './row-matcher.ts';
@@ -64,10 +64,10 @@ export const lazyZstdEncoder: Encoder = {
     yield trailer;
   },
 
-  async probe(recipe, start): Promise<PackedStart> {
+  async probe(recipe, readStart): Promise<PackedStart> {
     const packer = new JobPacker(lazySettings(recipe).settings);
-    packer.fill(start);
+    packer.fill(await readStart(MIB));
     const blocks = Buffer.concat([...packer.pack(true)]);
-    return { offset: recipe.frame.length, bytes: certainBlocks(blocks) };
+    return { offset: recipe.frame.length, bytes: certainHalf(blocks) };
   },
 };
