@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import { constants, createZstdDecompress } from 'node:zlib';
 import type { Format } from '../format.ts';
+import { builtInZstd } from './encoder.ts';
 import { readZstdFrame } from './frame.ts';
 import { LAZY_LEVELS, lazyZstdEncoder } from './lazy/encoder.ts';
 
@@ -43,19 +44,30 @@ export const zstdFormat: Format = {
     const levels = frame.single
       ? ANY_LEVEL
       : (LEVELS[Math.ceil(Math.log2(frame.windowBytes))] ?? []);
-    const versions = encoders.filter((name) => /^zstd-\d/.test(name));
-    const lazy = encoders.filter((name) => name === lazyZstdEncoder.name);
-    return levels.flatMap((level) => [
-      ...lazy
-        .filter(() => LAZY_LEVELS.includes(level))
-        .map((encoder) => ({ encoder, settings: { level }, frame: frame.header })),
-      ...versions.flatMap((encoder) =>
-        [1, 0].map((workers) => ({
-          encoder,
-          settings: { level, workers },
-          frame: frame.header,
-        })),
-      ),
-    ]);
+    return levels.flatMap((level) =>
+      attempts(encoders, level).map(([encoder, settings]) => ({
+        encoder,
+        settings: { level, ...settings },
+        frame: frame.header,
+      })),
+    );
   },
 };
+
+type Attempt = readonly [encoder: string, settings: Readonly<Record<string, number>>];
+
+/** Ways to pack at a level: the fastest first, and the multi-threaded mode before the other. */
+function attempts(encoders: readonly string[], level: number): Attempt[] {
+  const builtIn = `zstd-${builtInZstd.version}`;
+  const versions = encoders.filter((name) => /^zstd-\d/.test(name));
+  const programs = versions.filter((name) => name !== builtIn);
+  const lazy = encoders.includes(lazyZstdEncoder.name) && LAZY_LEVELS.includes(level);
+  const multiThreaded = (names: readonly string[]): Attempt[] =>
+    names.map((name) => [name, { workers: 1 }]);
+  return [
+    ...multiThreaded(programs),
+    ...(lazy ? [[lazyZstdEncoder.name, {}] as const] : []),
+    ...multiThreaded(versions.filter((name) => name === builtIn)),
+    ...versions.map((name) => [name, { workers: 0 }] as const),
+  ];
+}
