@@ -44,6 +44,20 @@ function koffiInside(arch: string): Plugin {
   };
 }
 
+/** Puts liblzma's WebAssembly into the bundle, which has no file beside it to read it from. */
+const liblzmaInside: Plugin = {
+  name: 'liblzma-inside',
+  setup({ onLoad }) {
+    onLoad({ filter: /node-liblzma\/lib\/wasm\/bindings\.js$/ }, ({ path }) => {
+      const wasm = readFileSync(join(dirname(path), 'liblzma.wasm')).toString('base64');
+      const reader = 'async function readLocalWasmBinary() {';
+      const [before, after] = readFileSync(path, 'utf8').split(reader);
+      if (after === undefined) throw new Error('node-liblzma reads its WebAssembly in another way');
+      return { contents: `${before}${reader} return Buffer.from('${wasm}', 'base64');${after}` };
+    });
+  },
+};
+
 async function bundle(file: string, format: 'esm' | 'cjs', arch: string): Promise<void> {
   const banner =
     "import{createRequire}from'node:module';const require=createRequire(import.meta.url);";
@@ -62,7 +76,7 @@ async function bundle(file: string, format: 'esm' | 'cjs', arch: string): Promis
     define:
       format === 'cjs' ? { 'import.meta.url': '__url', 'import.meta.dirname': '__dirname' } : {},
     ...(format === 'cjs' ? { inject: [join(here, 'module-url.js')] } : {}),
-    plugins: [koffiInside(arch)],
+    plugins: [koffiInside(arch), liblzmaInside],
   });
 }
 
