@@ -9,6 +9,7 @@ import type { PlanLayer } from '../../shared/plan.ts';
 import { findSignatures } from '../../shared/signing/find-signatures.ts';
 import { type ReadDelta, readDelta } from '../plan/read-delta.ts';
 import { fullBytes } from '../plan/ways.ts';
+import { EXPLAIN_OPTIONS, type Explanation, explain, printExplanation } from './delta-explain.ts';
 import { openText, REGISTRY_OPTIONS } from './delta-options.ts';
 
 /** Most signatures shown. */
@@ -41,13 +42,14 @@ type InspectResult = {
   readonly deltaBytes: number;
   readonly fullBytes: number;
   readonly signatures: readonly ListedSignature[];
+  readonly explanation?: Explanation;
 };
 
 export const deltaInspectCommand: Command<InspectResult> = {
   name: 'delta inspect',
   summary: 'Show what a delta holds. Signatures are listed, not verified.',
   arguments: 'REF',
-  options: { ...REGISTRY_OPTIONS },
+  options: { ...EXPLAIN_OPTIONS, ...REGISTRY_OPTIONS },
   run,
   print,
 };
@@ -64,6 +66,7 @@ async function run(context: CommandContext): Promise<InspectResult> {
     const delta = await readDelta(opened.store, opened.tagOrDigest, context.signal);
     const { facts, target } = delta;
     const { config, manifest, platform } = target.facts;
+    const explanation = await explain(context, opened.store, delta);
     return {
       artifact: facts.artifact,
       format: facts.format,
@@ -74,6 +77,7 @@ async function run(context: CommandContext): Promise<InspectResult> {
       deltaBytes: facts.bytes,
       fullBytes: fullBytes(target.facts),
       signatures: await listSignatures(opened.store, facts.artifact),
+      ...(explanation === undefined ? {} : { explanation }),
     };
   } finally {
     await opened.close();
@@ -138,6 +142,7 @@ function print(result: InspectResult, { out }: CommandContext['io']): void {
     const room = formatBytes(bounds.installedBytes);
     out.write(`rebuilds files of ${room}, with a window of ${window}\n`);
   }
+  if (result.explanation !== undefined) printExplanation(result.explanation, out);
   if (result.signatures.length === 0) out.write('not signed\n');
   for (const { form, keyHint } of result.signatures) {
     out.write(`signature (${form})${keyHint === undefined ? '' : ` by key ${keyHint}`}\n`);

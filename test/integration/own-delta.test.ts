@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -86,6 +86,31 @@ describe('a delta in the format of its own', () => {
       code: 'DELTA_SOURCE_MISMATCH',
       hint: expect.stringContaining('source image itself'),
     });
+  });
+
+  it('is explained: by kind, by file, and in a picture', async () => {
+    const { oci } = await images();
+    await snapgate([
+      ...['delta', 'create', '--source', `${oci}:v1`, '--target', `${oci}:v2`],
+      ...['--output', `oci:${join(dir, 'delta')}:d`, '--temporary-dir', dir],
+    ]);
+    const svg = join(dir, 'map.svg');
+    const inspect = (...more: string[]) =>
+      snapgate(['delta', 'inspect', `oci:${join(dir, 'delta')}:d`, '--explain', ...more]);
+    const { stdout } = await inspect('--source', `${oci}:v1`, '--svg', svg, '--json');
+    const { explanation, deltaBytes } = JSON.parse(stdout);
+    const files = Object.fromEntries(
+      explanation.largest.map((file: { path: string; kind: string }) => [file.path, file.kind]),
+    );
+    expect(files).toMatchObject({
+      'usr/bin/tool': 'patched',
+      'usr/share/man/tool.1.gz': 'recompressed',
+    });
+    const total = Object.values<number>(explanation.kinds).reduce((sum, bytes) => sum + bytes, 0);
+    expect(total).toBeGreaterThan(300);
+    expect(total).toBeLessThan(deltaBytes);
+    expect(readFileSync(svg, 'utf8')).toMatch(/^<svg .*tool\.1\.gz.*<\/svg>\n$/s);
+    expect((await inspect()).stderr).toContain('--source REF');
   });
 
   it('notices a tree that is another', async () => {

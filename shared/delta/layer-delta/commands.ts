@@ -1,11 +1,11 @@
 import type { Piece, SourceFile } from '../piece.ts';
 import { invalidDelta } from './bytes.ts';
 import { EntryReader } from './entry-reader.ts';
-import type { LayerDeltaHeader } from './header.ts';
+import { type LayerDeltaHeader, STREAMS } from './header.ts';
 import { Operations } from './operations.ts';
 import { Parts } from './parts.ts';
 import { PartsReader } from './parts-reader.ts';
-import type { ApplyOptions } from './reader.ts';
+import type { ApplyOptions, DeltaStep } from './reader.ts';
 import type { Checkpoint, SegmentReader } from './segment-reader.ts';
 import type { SourceEntries, SourceEntry } from './source-entries.ts';
 import { joinRecords, paddingOf } from './tar-records.ts';
@@ -52,6 +52,7 @@ export class CommandReader {
       ...{ streams: segments.streams, openFile, openEntry },
       nextSegment: () => this.#continue(),
       openPart: (age) => this.#parts.open(age),
+      isDry: options.isDry ?? false,
     });
     this.#partsReader = new PartsReader({
       ...{ streams: segments.streams, parts: this.#parts, operations: this.#operations },
@@ -132,6 +133,7 @@ export class CommandReader {
     switch (code) {
       case COMMAND.KEEP:
         yield* this.#keep(atLeastOne(commands.number()));
+        this.#observe({ kind: 'keep' });
         return;
       case COMMAND.MOVE:
         this.#moveTo(this.#pointer + commands.signed());
@@ -141,18 +143,24 @@ export class CommandReader {
         return;
       case COMMAND.STREAM:
         yield* this.#operations.run(atLeastOne(commands.number()));
+        this.#observe({ kind: 'other' });
         return;
       case COMMAND.BUILD:
         await this.#partsReader.build();
+        this.#observe({ kind: 'part', part: this.#parts.next - 1 });
         return;
       case COMMAND.UNPACK:
         await this.#partsReader.unpack();
+        this.#observe({ kind: 'part', part: this.#parts.next - 1 });
         return;
       case COMMAND.ENCODE:
-        await this.#partsReader.encode();
+        this.#observe({
+          ...{ kind: 'part', part: this.#parts.next },
+          from: await this.#partsReader.encode(),
+        });
         return;
       case COMMAND.FREE:
-        await this.#parts.free(commands.number());
+        await this.#free(commands.number());
         return;
       default:
         throw invalidDelta(`the delta holds the unknown command ${code}`);
@@ -176,6 +184,7 @@ export class CommandReader {
     const path = () => (reference?.facts ?? facts()).path;
     const { size } = facts();
     this.#moveTo(pointer);
+    this.#observe({ kind: 'headers', path: facts().path });
     yield { bytes: joinRecords(records) };
     if (size === 0) return;
     const defaultSource = () => this.#options.source.open(path());
@@ -184,7 +193,21 @@ export class CommandReader {
     if (content === 0) yield* this.#operations.whole(defaultSource(), size);
     else if (content === 1) yield* this.#operations.run(size, defaultSource);
     else throw invalidDelta('the content of an entry is of an unknown kind');
+    this.#observe({ kind: 'content', path: facts().path });
     if (paddingOf(size) > 0) yield { bytes: new Uint8Array(paddingOf(size)) };
+  }
+
+  async #free(age: number): Promise<void> {
+    const part = this.#parts.numberOf(age);
+    await this.#parts.free(age);
+    this.#observe({ kind: 'free', part });
+  }
+
+  #observe(step: DeltaStep): void {
+    const { observe } = this.#options;
+    if (observe === undefined) return;
+    const all = STREAMS.reduce((sum, name) => sum + this.#segments.used(name), 0);
+    observe(step, { all, literals: this.#segments.used('literals') });
   }
 
   #openEntry(distance: number): SourceFile {

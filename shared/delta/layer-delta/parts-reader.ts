@@ -65,9 +65,11 @@ export class PartsReader {
     parts.create(size, (write) => drain(chunks, write), wrong, age);
   }
 
-  async encode(): Promise<void> {
+  /** Returns the number of the part that is packed. */
+  async encode(): Promise<number> {
     const { streams, parts } = this.#context;
     const age = streams.commands.number();
+    const from = parts.numberOf(age);
     const content = await parts.open(age);
     const recipe = this.#readRecipe();
     const size = streams.commands.number();
@@ -77,6 +79,7 @@ export class PartsReader {
       });
     const chunks = this.#recompressor().encode(recipe, content, size);
     parts.create(size, (write) => drain(chunks, write), wrong, age);
+    return from;
   }
 
   #recompressor(): Recompressor {

@@ -88,6 +88,11 @@ export class Parts {
     return { size, file, inMemory, ready, users: [] };
   }
 
+  /** The number of the next new part. */
+  get next(): number {
+    return this.#next;
+  }
+
   /** The number of the living part that is `age` before the next new one. Throws DELTA_INVALID. */
   numberOf(age: number): number {
     const number = this.#next - age;

@@ -20,6 +20,13 @@ export type Recompressor = {
   encode(recipe: Uint8Array, content: SourceFile, size: number): AsyncIterable<Uint8Array>;
 };
 
+/** What a delta did; parts by their numbers. */
+export type DeltaStep =
+  | { readonly kind: 'headers' | 'content'; readonly path: string }
+  | { readonly kind: 'keep' | 'other' }
+  | { readonly kind: 'part'; readonly part: number; readonly from?: number }
+  | { readonly kind: 'free'; readonly part: number };
+
 export type ApplyOptions = {
   readonly source: SourceTree;
   readonly workspace: Workspace;
@@ -29,6 +36,10 @@ export type ApplyOptions = {
   readonly recompressor?: Recompressor;
   /** Called with each checkpoint once all output before it was taken. */
   readonly onCheckpoint?: (checkpoint: Checkpoint, header: LayerDeltaHeader) => void;
+  /** Watches: called after each step with how many packed bytes were used up so far. */
+  readonly observe?: (step: DeltaStep, used: { all: number; literals: number }) => void;
+  /** Source files are stand-ins, whose sizes say nothing: what comes out has the right sizes only. */
+  readonly isDry?: boolean;
   /** Goes on at a checkpoint: the delta given starts at its `deltaOffset`. */
   readonly resume?: { readonly header: LayerDeltaHeader; readonly checkpoint: Checkpoint };
 };

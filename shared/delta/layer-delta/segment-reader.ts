@@ -96,6 +96,8 @@ export class SegmentReader {
   readonly #limits: LayerDeltaLimits;
   #header: LayerDeltaHeader | undefined;
   #unpackers: (StreamUnpacker | undefined)[] = [];
+  #heads: readonly StreamHead[] = [];
+  readonly #before = new Map<StreamName, number>();
   readonly streams: Readonly<Record<StreamName, ByteReader>> = {
     commands: new ByteReader(),
     operations: new ByteReader(),
@@ -163,8 +165,22 @@ export class SegmentReader {
       found = { deltaOffset, outputPosition, sourcePointer };
       this.#closeUnpackers();
     }
-    await this.#unpack(header, await this.#readHeads(header));
+    for (const name of STREAMS) this.#before.set(name, this.used(name));
+    this.#heads = await this.#readHeads(header);
+    await this.#unpack(header, this.#heads);
     return found;
+  }
+
+  /**
+   * About how many packed bytes of a stream were used up so far: of the present segment in
+   * proportion to what was read of it.
+   */
+  used(name: StreamName): number {
+    const head = this.#heads.find(({ index }) => STREAMS[index] === name);
+    const before = this.#before.get(name) ?? 0;
+    if (head === undefined) return before;
+    const share = 1 - this.streams[name].left / head.length;
+    return before + Math.floor(head.packed / 2) * share;
   }
 
   async close(): Promise<void> {
