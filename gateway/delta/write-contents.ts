@@ -1,41 +1,13 @@
-import { type ContentChunk, ContentWriter } from '../../shared/delta/layer-delta/content-writer.ts';
 import { MAX_SOURCES } from '../../shared/delta/layer-delta/operations.ts';
-import { AddressMap } from '../../shared/delta/layer-delta/prediction.ts';
 import { UNPACK_METHODS } from '../../shared/delta/layer-delta/recompressor.ts';
 import type { ContentSource } from '../../shared/delta/layer-delta/writer.ts';
-import { addressMapOf } from './address-map.ts';
 import type { OpenedStream, SpooledStretch } from './open-packed.ts';
 import type { Likeness, PlannedPart, SharedFile } from './own-plans.ts';
-import { PredictedMatch } from './predicted-match.ts';
-import { SpoolFile } from './spool-file.ts';
+import { clip, type Run, RunWriter } from './run-writer.ts';
 import type { LayerContext, PlannedFile } from './write-layer-delta.ts';
 
-/** Most bytes read at a time. */
-const CHUNK = 1024 * 1024;
 /** Most memory that unpacking takes for its window, in bytes. */
 const MAX_WINDOW = 128 * 1024 * 1024;
-
-/** A stretch of a content: like a base in a table of sources, copied from a source, or new. */
-type Run = { readonly size: number } & (
-  | { readonly kind: 'copy'; readonly source: number; readonly offset: number }
-  | {
-      readonly kind: 'fresh';
-      readonly from: SpooledStretch;
-      /** The base's place in the table. */
-      readonly source?: number;
-      readonly like?: Likeness;
-    }
-);
-
-/** A stretch of a content that resembles one of a base. */
-type Stretch = {
-  readonly source: number;
-  readonly base: SpooledStretch;
-  readonly oldAt: number;
-  readonly from: SpooledStretch;
-  readonly newAt: number;
-  readonly length: number;
-};
 
 /** A content whose parts are there: what remains are operations. */
 export type PreparedContent = {
@@ -52,9 +24,7 @@ export type PreparedContent = {
 /** Writes contents by their plans. */
 export class ContentWork {
   readonly #context: LayerContext;
-  readonly #old = Buffer.allocUnsafe(CHUNK);
-  readonly #new = Buffer.allocUnsafe(CHUNK);
-  readonly #files = new Map<string, SpoolFile>();
+  readonly #runs = new RunWriter();
   /** Parts that are whole files of the layer, by the file's number. */
   readonly #fileParts = new Map<number, number>();
   readonly #written = new Set<number>();
@@ -64,7 +34,7 @@ export class ContentWork {
   }
 
   close(): void {
-    for (const file of this.#files.values()) file.close();
+    this.#runs.close();
   }
 
   /** Makes the parts that a file needs; to be called between two commands. */
@@ -90,14 +60,18 @@ export class ContentWork {
     // The default source has the first place of the table.
     const sources = isDefault ? content.sources.slice(1) : content.sources;
     const shift = isDefault ? 0 : 1;
-    await writer.content(sources, this.#operations(content.runs, sources.length + 1, shift));
+    await writer.content(sources, this.#runs.operations(content.runs, sources.length + 1, shift));
     this.#free(content.parts);
   }
 
   /** Outside of an entry. */
   async stream(content: PreparedContent): Promise<void> {
     const { size, sources, runs } = content;
-    await this.#context.writer.stream(size, sources, this.#operations(runs, sources.length, 0));
+    await this.#context.writer.stream(
+      size,
+      sources,
+      this.#runs.operations(runs, sources.length, 0),
+    );
     this.#free(content.parts);
   }
 
@@ -191,7 +165,7 @@ export class ContentWork {
       done = at.offset + at.size;
     }
     fresh(content.size);
-    const operations = this.#operations(runs, sources.length, 0);
+    const operations = this.#runs.operations(runs, sources.length, 0);
     const built = await writer.build(content.size, sources, operations);
     const text = Buffer.from(recipe.text, 'latin1');
     const packed = writer.encode(built, text, stream.size, recipe.memoryBytes);
@@ -214,7 +188,7 @@ export class ContentWork {
     let part: number;
     if (isPart) part = only.part;
     else {
-      part = await writer.build(file.size, sources, this.#operations(runs, sources.length, 0));
+      part = await writer.build(file.size, sources, this.#runs.operations(runs, sources.length, 0));
       this.#free(parts);
     }
     this.#fileParts.set(index, part);
@@ -243,117 +217,9 @@ export class ContentWork {
     const index = this.#context.headers.at(path);
     return index === undefined ? { kind: 'file', path } : { kind: 'entry', index };
   }
-
-  /** The operations of a content; places of runs in the table are shifted by `shift`. */
-  async *#operations(
-    runs: readonly Run[],
-    tableSize: number,
-    shift: number,
-  ): AsyncGenerator<ContentChunk, void, void> {
-    const out = new ContentWriter(tableSize);
-    let made = 0;
-    for (const run of runs) {
-      if (run.kind === 'copy') {
-        out.copy(run.source + shift, run.offset, run.size);
-        made += run.size;
-        continue;
-      }
-      const { from, like } = run;
-      let done = 0;
-      const isStart = made === 0 && like !== undefined;
-      const predicted = isStart
-        ? this.#predicted(out, run, like, (run.source ?? 0) + shift)
-        : undefined;
-      for (let i = 0; like !== undefined && i < like.matches.length; i += 3) {
-        const oldAt = like.matches[i] ?? 0;
-        const newAt = like.matches[i + 1] ?? 0;
-        const length = like.matches[i + 2] ?? 0;
-        yield* this.#literal(out, from, done, newAt);
-        const source = (run.source ?? 0) + shift;
-        const stretch = { source, base: like.base.spooled, oldAt, from, newAt, length };
-        yield* this.#match(out, stretch, made, predicted);
-        done = newAt + length;
-      }
-      yield* this.#literal(out, from, done, run.size);
-      made += run.size;
-    }
-    yield* out.finish();
-  }
-
-  *#literal(
-    out: ContentWriter,
-    from: SpooledStretch,
-    start: number,
-    end: number,
-  ): Generator<ContentChunk, void, void> {
-    for (let at = start; at < end; at += CHUNK) {
-      const bytes = this.#new.subarray(0, Math.min(CHUNK, end - at));
-      this.#file(from.file).read(bytes, from.offset + at);
-      out.literal(bytes);
-      yield* out.takeFull();
-    }
-  }
-
-  /** Sets up prediction for a program that is the whole of a content. */
-  #predicted(
-    out: ContentWriter,
-    { from, size }: { readonly from: SpooledStretch; readonly size: number },
-    { base, matches }: Likeness,
-    source: number,
-  ): PredictedMatch | undefined {
-    const { file, ...place } = base.spooled;
-    const parts = addressMapOf(
-      { read: this.#file(file).read, ...place },
-      { read: this.#file(from.file).read, offset: from.offset, size },
-      matches,
-    );
-    if (parts === undefined) return undefined;
-    out.map(source, parts);
-    return new PredictedMatch(new AddressMap(parts));
-  }
-
-  *#match(
-    out: ContentWriter,
-    { source, base, oldAt, from, newAt, length }: Stretch,
-    made: number,
-    predicted: PredictedMatch | undefined,
-  ): Generator<ContentChunk, void, void> {
-    for (let done = 0; done < length; done += CHUNK) {
-      const count = Math.min(CHUNK, length - done);
-      const old = this.#old.subarray(0, count);
-      const fresh = this.#new.subarray(0, count);
-      this.#file(base.file).read(old, base.offset + oldAt + done);
-      this.#file(from.file).read(fresh, from.offset + newAt + done);
-      const position = oldAt + done;
-      if (predicted === undefined) out.add(source, position, old, fresh);
-      else predicted.add(out, { source, position, made: made + newAt + done, old, fresh });
-      yield* out.takeFull();
-    }
-  }
-
-  #file(path: string): SpoolFile {
-    const known = this.#files.get(path);
-    if (known !== undefined) return known;
-    const opened = new SpoolFile(path);
-    this.#files.set(path, opened);
-    return opened;
-  }
 }
 
 function copyOfPart(part: number, size: number) {
   const runs: Run[] = [{ kind: 'copy', size, source: 0, offset: 0 }];
   return { sources: [{ kind: 'part' as const, part }], runs };
-}
-
-/** What of a likeness concerns a stretch; new offsets count from its start. */
-function clip({ base, matches }: Likeness, start: number, end: number): Likeness {
-  const kept: number[] = [];
-  for (let i = 0; i < matches.length; i += 3) {
-    const oldAt = matches[i] ?? 0;
-    const newAt = matches[i + 1] ?? 0;
-    const from = Math.max(newAt, start);
-    const to = Math.min(newAt + (matches[i + 2] ?? 0), end);
-    if (from < to) kept.push(oldAt + from - newAt, from - start, to - from);
-  }
-  return { base, matches: Float64Array.from(kept) };
 }

@@ -29,6 +29,14 @@ export type LayerContext = {
 /** Writes a layer in the project's own format. */
 export async function writeLayerDelta(context: LayerContext): Promise<void> {
   const entries = new EntryWork(context);
+  try {
+    await writeEntries(context, entries);
+  } finally {
+    entries.close();
+  }
+}
+
+async function writeEntries(context: LayerContext, entries: EntryWork): Promise<void> {
   const { layer, writer, plans, tarLimits, onProgress } = context;
   let next = 0;
   let position = 0;
@@ -79,6 +87,10 @@ class EntryWork {
   constructor(context: LayerContext) {
     this.#context = context;
     this.#contents = new ContentWork(context);
+  }
+
+  close(): void {
+    this.#contents.close();
   }
 
   /** An entry by its raw headers; `planned` is there when it has content. */

@@ -1,9 +1,9 @@
 /**
  * Layer deltas of this project and of other tools, on updates of several kinds: bytes on the line,
  * CPU seconds and memory to make them, CPU seconds and memory to apply ours. Each of ours is applied
- * and must give back the layers bit for bit. Run: `node test/bench/delta.ts [PAIR...]`; pairs are made
+ * and must give back the layers bit for bit. Run: `node test/bench/delta.ts [--quick] [PAIR...]`; pairs are made
  * from packages of Debian and npm (`npm`, `apt-get download`), the server from the demo's images.
- * Tools that are not installed are left out.
+ * Tools that are not installed are left out, and with `--quick` all but tar-diff.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -38,7 +38,7 @@ async function measure(pair: string, folder: string): Promise<string[][]> {
   const layers = await unpackedLayers(folder, here);
   const results: { tool: string; bytes: number; make: Cost; apply?: Cost }[] = [];
   for (const tool of PEERS) {
-    if (!isInstalled(tool.program)) continue;
+    if (!isInstalled(tool.program) || (isQuick && tool.program !== 'tar-diff')) continue;
     let bytes = 0;
     const make = { cpu: 0, memory: 0 };
     for (const { old, fresh } of layers) {
@@ -90,7 +90,8 @@ const PEERS = [
   },
 ];
 
-const asked = process.argv.slice(2);
+const isQuick = process.argv.includes('--quick');
+const asked = process.argv.slice(2).filter((word) => word !== '--quick');
 const work = await mkdtemp(join(tmpdir(), 'snapgate-bench-'));
 try {
   const rows: string[][] = [];

@@ -1,5 +1,18 @@
 import { createHash } from 'node:crypto';
-import { constants, zstdDecompressSync } from 'node:zlib';
+import { type AddressMap, type Interval, predict } from './simple-prediction.ts';
+import { Bytes, type Header, readHeader, readSegments, type Segment } from './simple-segments.ts';
+import {
+  checksummed,
+  type Entry,
+  facts,
+  join,
+  octal,
+  padding,
+  type Rec,
+  splitEntries,
+  typeOf,
+  untilNul,
+} from './simple-tar.ts';
 
 /**
  * A second reader of layer deltas, written from shared/delta/FORMAT.md alone and sharing no code
@@ -15,55 +28,9 @@ export type SimpleSource = {
   readonly encode?: (recipe: Buffer, content: Buffer) => Buffer;
 };
 
-class Bytes {
-  readonly all: Buffer;
-  at = 0;
-  constructor(all: Buffer) {
-    this.all = all;
-  }
-  byte(): number {
-    return this.take(1)[0] as number;
-  }
-  take(count: number): Buffer {
-    if (this.at + count > this.all.length) throw new Error('cut off');
-    this.at += count;
-    return this.all.subarray(this.at - count, this.at);
-  }
-  number(): number {
-    let value = 0n;
-    for (let i = 0n; i < 8n; i += 1n) {
-      const byte = this.byte();
-      value |= BigInt(byte & 127) << (7n * i);
-      if (byte >= 128) continue;
-      if (byte === 0 && i > 0n) throw new Error('not the shortest form');
-      if (value > 2n ** 53n - 1n) break;
-      return Number(value);
-    }
-    throw new Error('number too large');
-  }
-  signed(): number {
-    const u = this.number();
-    return u % 2 === 0 ? u / 2 : -(u + 1) / 2;
-  }
-}
-
-type Segment = { checkpoint?: { output: number; pointer: number }; streams: Buffer[] };
-type Coder = { coder: number; parameter: number };
-type Header = {
-  size: number;
-  digest: string;
-  limits: number[];
-  layers: string[];
-  coders: Coder[];
-};
 /** Made when it is first read. */
 type Part = { size: number; make: () => Buffer };
-type Rec = { block: Buffer; data: Buffer };
-type Stretch = { offset: number; length: number; address: number };
-type Interval = { start: number; shift: number };
-type AddressMap = { source: Stretch[]; content: Stretch[]; intervals: Interval[] };
 type Source = { read: () => Buffer; position: number; map?: AddressMap };
-type Entry = { records: Rec[]; padding: Buffer };
 
 /** The tar stream, or an Error. */
 export function simpleApply(delta: Buffer, source: SimpleSource): Buffer {
@@ -75,85 +42,6 @@ export function simpleApply(delta: Buffer, source: SimpleSource): Buffer {
   if (out.length !== header.size) throw new Error('size');
   if (createHash('sha256').update(out).digest('hex') !== header.digest) throw new Error('digest');
   return out;
-}
-
-function readHeader(b: Bytes): Header {
-  if (b.number() !== 0) throw new Error('flags');
-  const size = b.number();
-  const digest = b.take(32).toString('hex');
-  const limits = Array.from({ length: 4 }, () => b.number());
-  if ((limits[0] as number) > 16777216) throw new Error('segment limit');
-  const layers = Array.from({ length: b.number() }, () => b.take(32).toString('hex'));
-  const coders = Array.from({ length: 8 }, () => ({ coder: b.byte(), parameter: b.byte() }));
-  const isKnown = ({ coder, parameter }: Coder) =>
-    coder === 0 ? parameter === 0 : coder === 1 && parameter >= 10 && parameter <= 27;
-  if (!coders.every(isKnown) || layers.length > 1024) throw new Error('coder or layers');
-  if (b.at !== b.all.length) throw new Error('header too long');
-  return { size, digest, limits, layers, coders };
-}
-
-/** Which streams a segment has, with their unpacked lengths and what is said of their packed ones. */
-function readSizes(b: Bytes, header: Header) {
-  const bits = b.byte();
-  const present = [0, 1, 2, 3, 4, 5, 6, 7].filter((i) => (bits >> i) & 1);
-  const lengths = present.map(() => b.number());
-  const sizes = present.map(() => b.number());
-  const total = lengths.reduce((sum, length) => sum + length, 0);
-  if (total > (header.limits[0] as number)) throw new Error('segment too large');
-  return { present, lengths, sizes };
-}
-
-function readSegments(b: Bytes, header: Header): Segment[] {
-  const segments: Segment[] = [];
-  // Where each stream's packed bytes since the last checkpoint belong.
-  let packed = header.coders.map(() => ({
-    bytes: [] as Buffer[],
-    places: [] as [Segment, number][],
-  }));
-  const unpackAll = () => {
-    for (const [i, { bytes, places }] of packed.entries()) {
-      if (bytes.length === 0) continue;
-      if (header.coders[i]?.coder !== 1) throw new Error('coder');
-      const all = zstdDecompressSync(Buffer.concat(bytes), {
-        finishFlush: constants.ZSTD_e_flush,
-        params: { [constants.ZSTD_d_windowLogMax]: header.coders[i]?.parameter ?? 10 },
-      });
-      let at = 0;
-      for (const [segment, length] of places) {
-        if (at + length > all.length) throw new Error('too little');
-        segment.streams[i] = all.subarray(at, at + length);
-        at += length;
-      }
-      if (at !== all.length) throw new Error('too much');
-    }
-    packed = header.coders.map(() => ({ bytes: [], places: [] }));
-  };
-  for (;;) {
-    const kind = b.byte();
-    if (kind === 0) break;
-    if (kind > 2) throw new Error('kind');
-    const segment: Segment = { streams: header.coders.map(() => Buffer.alloc(0)) };
-    if (kind === 2) {
-      unpackAll();
-      segment.checkpoint = { output: b.number(), pointer: b.number() };
-    }
-    const { present, lengths, sizes } = readSizes(b, header);
-    for (const [n, i] of present.entries()) {
-      const size = sizes[n] as number;
-      const length = lengths[n] as number;
-      const bytes = b.take(Math.floor(size / 2));
-      if (length === 0 || (size % 2 === 1 && bytes.length !== length)) throw new Error('length');
-      if (size % 2 === 1) segment.streams[i] = bytes;
-      else {
-        packed[i]?.bytes.push(bytes);
-        packed[i]?.places.push([segment, length]);
-      }
-    }
-    segments.push(segment);
-  }
-  unpackAll();
-  if (b.at !== b.all.length) throw new Error('trailing bytes');
-  return segments;
 }
 
 class Applier {
@@ -569,182 +457,7 @@ class Applier {
   }
 }
 
-const OPERANDS = new Set(
-  Buffer.from(
-    '010309 0b1011131b2123 28292b2e2f313338393a3b54575859 5c5e63696b6f7e7f80818384858889 8a8b8dafb6b7bebfc6c7d6dbeff6f7ff'.replaceAll(
-      ' ',
-      '',
-    ),
-    'hex',
-  ),
-);
-
-function predict(map: AddressMap, mode: number, p: Buffer, q: number, r: number): void {
-  const o = Buffer.from(p);
-  if (mode === 2) {
-    for (let i = 0; i + 8 <= o.length; i += 1) {
-      if ((q + i) % 8 !== 0) continue;
-      const y = newAddress(map, Number(o.readBigInt64LE(i)));
-      if (y !== undefined) p.writeBigInt64LE(BigInt(y), i);
-    }
-    return;
-  }
-  for (let i = 0; i < o.length; ) {
-    const found = operand(o, i);
-    const done = found !== undefined && replaceOperand(map, o, p, found, q, r);
-    i = found !== undefined && done ? found.k + 4 : i + 1;
-  }
-}
-
-type Operand = { k: number; e: number; isRelative: boolean };
-
-function operand(o: Buffer, i: number): Operand | undefined {
-  const b = o[i] as number;
-  if (b === 0xe8 || b === 0xe9) return { k: i + 1, e: 4, isRelative: true };
-  const next = o[i + 1] ?? 0;
-  if (b === 0x0f && next >= 0x80 && next <= 0x8f) return { k: i + 2, e: 4, isRelative: true };
-  const before = i > 0 ? (o[i - 1] as number) : -1;
-  if ((b & 0xc7) === 0x05 && OPERANDS.has(before)) {
-    const zero = (b & 0x38) === 0;
-    let e = 4;
-    if ([0x6b, 0x80, 0x83, 0xc6].includes(before) || (before === 0xf6 && zero)) e = 5;
-    if ([0x69, 0x81, 0xc7].includes(before) || (before === 0xf7 && zero)) e = 8;
-    return { k: i + 1, e, isRelative: true };
-  }
-  if (b === 0xc7) return { k: i + 2, e: 0, isRelative: false };
-  if (b === 0x68 || (b >= 0xb8 && b <= 0xbf)) return { k: i + 1, e: 0, isRelative: false };
-  return undefined;
-}
-
-function replaceOperand(
-  map: AddressMap,
-  o: Buffer,
-  p: Buffer,
-  { k, e, isRelative }: Operand,
-  q: number,
-  r: number,
-): boolean {
-  if (k + 4 > o.length) return false;
-  const x = o.readInt32LE(k);
-  if (!isRelative) {
-    const y = newAddress(map, x);
-    if (y !== undefined) p.writeInt32LE(y | 0, k);
-    return y !== undefined;
-  }
-  const s = addressOf(map.source, q + k);
-  const t = addressOf(map.content, r + k);
-  const y = s === undefined ? undefined : newAddress(map, s + e + x);
-  if (y === undefined || t === undefined) return false;
-  p.writeInt32LE((y - e - t) | 0, k);
-  return true;
-}
-
-function addressOf(stretches: Stretch[], o: number): number | undefined {
-  const found = stretches.find(({ offset, length }) => o >= offset && o < offset + length);
-  return found && found.address + o - found.offset;
-}
-
-function newAddress(map: AddressMap, v: number): number | undefined {
-  if (Math.abs(v) > 2 ** 52) return undefined;
-  const found = map.source.find(({ address, length }) => v >= address && v < address + length);
-  if (found === undefined) return undefined;
-  const o = v - found.address + found.offset;
-  const interval = map.intervals.findLast(({ start }) => start <= o);
-  return interval && addressOf(map.content, o + interval.shift);
-}
-
 function positive(n: number): number {
   if (n === 0) throw new Error('zero');
   return n;
-}
-
-function padding(size: number): number {
-  return (512 - (size % 512)) % 512;
-}
-
-function typeOf(block: Buffer): string {
-  return String.fromCharCode(block[156] as number);
-}
-
-function untilNul(bytes: Buffer): Buffer {
-  const end = bytes.indexOf(0);
-  return end < 0 ? bytes : bytes.subarray(0, end);
-}
-
-function octal(block: Buffer, at: number): number | undefined {
-  const digits = block.toString('latin1', at, at + 11);
-  return /^[0-7]{11}$/.test(digits) ? Number.parseInt(digits, 8) : undefined;
-}
-
-function checksummed(block: Buffer): Buffer {
-  block.fill(' ', 148, 156);
-  const sum = block.reduce((total, byte) => total + byte, 0);
-  block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
-  return block;
-}
-
-function join(records: readonly Rec[]): Buffer {
-  return Buffer.concat(
-    records.flatMap(({ block, data }) => [block, data, Buffer.alloc(padding(data.length))]),
-  );
-}
-
-function splitEntries(stream: Buffer): Entry[] {
-  const entries: Entry[] = [];
-  let records: Rec[] = [];
-  for (let at = 0; at < stream.length; ) {
-    const block = stream.subarray(at, at + 512);
-    if (block.every((byte) => byte === 0)) break;
-    at += 512;
-    if ('xgLK'.includes(typeOf(block))) {
-      const size = Number.parseInt(block.toString('latin1', 124, 136).trim(), 8);
-      records.push({ block, data: stream.subarray(at, at + size) });
-      at += size + padding(size);
-      continue;
-    }
-    records.push({ block, data: Buffer.alloc(0) });
-    const pad = padding(facts(records).size);
-    entries.push({ records, padding: stream.subarray(at, at + pad) });
-    at += pad;
-    records = [];
-  }
-  return entries;
-}
-
-function facts(records: readonly Rec[]): { path: string; size: number } {
-  const own = (records.at(-1) as Rec).block;
-  const text = (at: number, length: number) =>
-    untilNul(own.subarray(at, at + length)).toString('latin1');
-  let path = text(0, 100);
-  const prefix = text(345, 155);
-  if (own.toString('latin1', 257, 263) === 'ustar\0' && prefix !== '') path = `${prefix}/${path}`;
-  let size = headerSize(own);
-  const long = records.findLast(({ block }) => typeOf(block) === 'L');
-  if (long !== undefined) path = untilNul(long.data).toString('latin1');
-  const pax = records.findLast(({ block }) => typeOf(block) === 'x');
-  for (const [key, value] of paxRecords(pax?.data ?? Buffer.alloc(0))) {
-    if (value === '') continue;
-    if (key === 'path') path = value;
-    if (key === 'size') size = Number(value);
-  }
-  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
-  if (parts.includes('..')) throw new Error('path leads out');
-  return { path: parts.join('/'), size: '0\x007'.includes(typeOf(own)) ? size : 0 };
-}
-
-function headerSize(own: Buffer): number {
-  if (own[124] === 0x80) return Number(BigInt(`0x${own.toString('hex', 125, 136)}`));
-  const digits = own.toString('latin1', 124, 136).trimStart().split(/[ \0]/)[0] as string;
-  return digits === '' ? 0 : Number.parseInt(digits, 8);
-}
-
-function* paxRecords(data: Buffer): Generator<[string, string]> {
-  for (let at = 0; at < data.length; ) {
-    const space = data.indexOf(' ', at);
-    const length = Number(data.toString('latin1', at, space));
-    if (!(length > 0)) throw new Error('pax');
-    const [key, ...value] = data.toString('latin1', space + 1, at + length - 1).split('=');
-    yield [key as string, value.join('=')];
-    at += length;
-  }
 }

@@ -1,0 +1,151 @@
+import { type ContentChunk, ContentWriter } from '../../shared/delta/layer-delta/content-writer.ts';
+import { AddressMap } from '../../shared/delta/layer-delta/prediction.ts';
+import { addressMapOf } from './address-map.ts';
+import type { SpooledStretch } from './open-packed.ts';
+import type { Likeness } from './own-plans.ts';
+import { PredictedMatch } from './predicted-match.ts';
+import { SpoolFile } from './spool-file.ts';
+
+/** Most bytes read at a time. */
+const CHUNK = 1024 * 1024;
+
+/** A stretch of a content: like a base in a table of sources, copied from a source, or new. */
+export type Run = { readonly size: number } & (
+  | { readonly kind: 'copy'; readonly source: number; readonly offset: number }
+  | {
+      readonly kind: 'fresh';
+      readonly from: SpooledStretch;
+      /** The base's place in the table. */
+      readonly source?: number;
+      readonly like?: Likeness;
+    }
+);
+
+/** A stretch of a content that resembles one of a base. */
+type Stretch = {
+  readonly source: number;
+  readonly base: SpooledStretch;
+  readonly oldAt: number;
+  readonly from: SpooledStretch;
+  readonly newAt: number;
+  readonly length: number;
+};
+
+/** Turns runs of contents into operations, reading both sides from temporary files. */
+export class RunWriter {
+  readonly #old = Buffer.allocUnsafe(CHUNK);
+  readonly #new = Buffer.allocUnsafe(CHUNK);
+  readonly #files = new Map<string, SpoolFile>();
+
+  close(): void {
+    for (const file of this.#files.values()) file.close();
+  }
+
+  /** The operations of a content; places of runs in the table are shifted by `shift`. */
+  async *operations(
+    runs: readonly Run[],
+    tableSize: number,
+    shift: number,
+  ): AsyncGenerator<ContentChunk, void, void> {
+    const out = new ContentWriter(tableSize);
+    let made = 0;
+    for (const run of runs) {
+      if (run.kind === 'copy') {
+        out.copy(run.source + shift, run.offset, run.size);
+        made += run.size;
+        continue;
+      }
+      const { from, like } = run;
+      let done = 0;
+      const isStart = made === 0 && like !== undefined;
+      const predicted = isStart
+        ? this.#predicted(out, run, like, (run.source ?? 0) + shift)
+        : undefined;
+      for (let i = 0; like !== undefined && i < like.matches.length; i += 3) {
+        const oldAt = like.matches[i] ?? 0;
+        const newAt = like.matches[i + 1] ?? 0;
+        const length = like.matches[i + 2] ?? 0;
+        yield* this.#literal(out, from, done, newAt);
+        const source = (run.source ?? 0) + shift;
+        const stretch = { source, base: like.base.spooled, oldAt, from, newAt, length };
+        yield* this.#match(out, stretch, made, predicted);
+        done = newAt + length;
+      }
+      yield* this.#literal(out, from, done, run.size);
+      made += run.size;
+    }
+    yield* out.finish();
+  }
+
+  *#literal(
+    out: ContentWriter,
+    from: SpooledStretch,
+    start: number,
+    end: number,
+  ): Generator<ContentChunk, void, void> {
+    for (let at = start; at < end; at += CHUNK) {
+      const bytes = this.#new.subarray(0, Math.min(CHUNK, end - at));
+      this.#file(from.file).read(bytes, from.offset + at);
+      out.literal(bytes);
+      yield* out.takeFull();
+    }
+  }
+
+  /** Sets up prediction for a program that is the whole of a content. */
+  #predicted(
+    out: ContentWriter,
+    { from, size }: { readonly from: SpooledStretch; readonly size: number },
+    { base, matches }: Likeness,
+    source: number,
+  ): PredictedMatch | undefined {
+    const { file, ...place } = base.spooled;
+    const parts = addressMapOf(
+      { read: this.#file(file).read, ...place },
+      { read: this.#file(from.file).read, offset: from.offset, size },
+      matches,
+    );
+    if (parts === undefined) return undefined;
+    out.map(source, parts);
+    return new PredictedMatch(new AddressMap(parts));
+  }
+
+  *#match(
+    out: ContentWriter,
+    { source, base, oldAt, from, newAt, length }: Stretch,
+    made: number,
+    predicted: PredictedMatch | undefined,
+  ): Generator<ContentChunk, void, void> {
+    for (let done = 0; done < length; done += CHUNK) {
+      const count = Math.min(CHUNK, length - done);
+      const old = this.#old.subarray(0, count);
+      const fresh = this.#new.subarray(0, count);
+      this.#file(base.file).read(old, base.offset + oldAt + done);
+      this.#file(from.file).read(fresh, from.offset + newAt + done);
+      const position = oldAt + done;
+      if (predicted === undefined) out.add(source, position, old, fresh);
+      else predicted.add(out, { source, position, made: made + newAt + done, old, fresh });
+      yield* out.takeFull();
+    }
+  }
+
+  #file(path: string): SpoolFile {
+    const known = this.#files.get(path);
+    if (known !== undefined) return known;
+    const opened = new SpoolFile(path);
+    this.#files.set(path, opened);
+    return opened;
+  }
+}
+
+/** What of a likeness concerns a stretch; new offsets count from its start. */
+export function clip({ base, matches }: Likeness, start: number, end: number): Likeness {
+  const kept: number[] = [];
+  for (let i = 0; i < matches.length; i += 3) {
+    const oldAt = matches[i] ?? 0;
+    const newAt = matches[i + 1] ?? 0;
+    const from = Math.max(newAt, start);
+    const to = Math.min(newAt + (matches[i + 2] ?? 0), end);
+    if (from < to) kept.push(oldAt + from - newAt, from - start, to - from);
+  }
+  return { base, matches: Float64Array.from(kept) };
+}
