@@ -5,8 +5,10 @@ export class ClosingReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[]): void {
     const count = { passed: 0, failed: 0, skipped: 0 };
     for (const module of modules) {
-      // A file that cannot be loaded has no tests that could fail.
-      if (module.errors().length > 0) count.failed += 1;
+      // A file that cannot be loaded, or a hook that fails, leaves no tests that could fail.
+      for (const place of [module, ...module.children.allSuites()]) {
+        if (place.errors().length > 0) count.failed += 1;
+      }
       for (const test of module.children.allTests()) {
         const state = test.result().state;
         if (state === 'passed' || state === 'failed') count[state] += 1;
