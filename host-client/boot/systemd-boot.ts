@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { SnapgateError } from '../../shared/errors.ts';
+import { syncFolder } from '../system/files.ts';
+import { freeSpaceAt } from '../system/free-space.ts';
 import type { BootLoader, BootRequest, BootState } from './boot-loader.ts';
 import {
   type BootEntry,
@@ -40,8 +42,8 @@ export class SystemdBoot implements BootLoader {
     for (const { from, to } of await this.#files(request)) {
       if (!(await exists(join(this.#boot, to)))) needed += (await stat(from)).size;
     }
-    const { bavail, bsize } = await statfs(this.#boot);
-    return { needed, free: bavail * bsize };
+    const { free } = await freeSpaceAt(this.#boot);
+    return { needed, free };
   }
 
   async add(request: BootRequest, tries: number): Promise<void> {
@@ -78,7 +80,7 @@ export class SystemdBoot implements BootLoader {
     if (tries === undefined) return;
     const folder = join(this.#boot, ENTRIES);
     await rename(join(folder, file), join(folder, entryFileName(id, undefined)));
-    await sync(folder);
+    await syncFolder(folder);
   }
 
   async remove(ids: readonly string[]): Promise<number> {
@@ -146,7 +148,7 @@ export class SystemdBoot implements BootLoader {
       createWriteStream(`${target}${TEMPORARY}`, { flush: true }),
     );
     await rename(`${target}${TEMPORARY}`, target);
-    await sync(join(this.#boot, FILES));
+    await syncFolder(join(this.#boot, FILES));
   }
 
   async #write(name: string, entry: BootEntry): Promise<void> {
@@ -161,12 +163,12 @@ export class SystemdBoot implements BootLoader {
       await file.close();
     }
     await rename(temporary, join(folder, name));
-    await sync(folder);
+    await syncFolder(folder);
   }
 
   async #removeEntry(file: string): Promise<void> {
     await rm(join(this.#boot, ENTRIES, file), { force: true });
-    await sync(join(this.#boot, ENTRIES));
+    await syncFolder(join(this.#boot, ENTRIES));
   }
 
   /** Removes half-written files, older twins of entries and files that no entry names. */
@@ -199,13 +201,4 @@ async function digest(path: string): Promise<string> {
 
 async function exists(path: string): Promise<boolean> {
   return (await stat(path).catch(() => undefined)) !== undefined;
-}
-
-async function sync(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

@@ -1,10 +1,10 @@
-import { statfs } from 'node:fs/promises';
 import type { Digest } from '../../shared/digest.ts';
 import { toSnapgateError } from '../../shared/errors.ts';
 import type { Deployment } from '../deploy/deployment.ts';
 import type { Roles } from '../deploy/deployments.ts';
 import { syncFileSystem } from '../storage/btrfs.ts';
 import type { HeldImage } from '../storage/storage.ts';
+import { freeSpaceAt } from '../system/free-space.ts';
 import { run } from '../system/run.ts';
 import type { Machine } from './machine.ts';
 
@@ -48,7 +48,7 @@ export async function collectGarbage(machine: Machine, keep: number): Promise<Gc
   const { deployments, events, storage } = machine;
   events.step('collect');
   await deployments.recover();
-  const before = await freeBytes(storage.graphRoot);
+  const before = (await freeSpaceAt(storage.graphRoot)).free;
   const all = await deployments.list();
   const kept = deploymentsToKeep(all, await deployments.roles(all), keep);
   const removed = all.filter((one) => !kept.has(one.id));
@@ -64,7 +64,7 @@ export async function collectGarbage(machine: Machine, keep: number): Promise<Gc
     keptDeployments: staying.map((one) => one.id),
     ...images,
     downloadBytes,
-    freedBytes: Math.max(0, (await freeBytes(storage.graphRoot)) - before),
+    freedBytes: Math.max(0, (await freeSpaceAt(storage.graphRoot)).free - before),
   };
 }
 
@@ -100,9 +100,4 @@ async function removeDownloads({ state, downloads }: Machine): Promise<number> {
   const result = (await state.lastAttempt())?.result;
   if (result === 'downloaded' || result === 'failed') return 0;
   return downloads.remove(() => true);
-}
-
-async function freeBytes(path: string): Promise<number> {
-  const { bavail, bsize } = await statfs(path);
-  return bavail * bsize;
 }
