@@ -8,7 +8,8 @@ import {
   type PlanRequest,
   planSchema,
 } from '../../shared/plan.ts';
-import { type Repository, retryAfterSeconds } from '../../shared/registry/repository.ts';
+import type { Repository } from '../../shared/registry/repository.ts';
+import { retryAfterSeconds } from '../../shared/registry/repository-requests.ts';
 import { type HttpResponse, readBody } from '../../shared/registry/transport.ts';
 
 /** Largest answer read, in bytes: 64 ways of 512 layers each are well below. */

@@ -1,5 +1,4 @@
 import { createHash, type Hash } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { type Digest, digestFromHex, digestHex, isDigest, sha256 } from '../digest.ts';
 import { type ErrorCode, SnapgateError } from '../errors.ts';
 import type { BlobReadOptions, ContentStore, StoredManifest } from '../oci/content.ts';
@@ -12,69 +11,29 @@ import {
   parseManifest,
 } from '../oci/manifest.ts';
 import { isIndexType, MANIFEST_ACCEPT, OCI_INDEX } from '../oci/media-types.ts';
-import { Authenticator, type Credentials } from './authenticator.ts';
-import {
-  discardBody,
-  displayUrl,
-  type HttpResponse,
-  readBody,
-  type Transport,
-} from './transport.ts';
-
-const MAX_ERROR_BODY = 16 * 1024;
-const MAX_REDIRECTS = 5;
-const MAX_PAGES = 1000;
-const TRIES = 4;
-/** A registry that asks for a longer pause than this is reported instead of waited for. */
-const LONGEST_PAUSE_SECONDS = 30;
-
-/** How a repository is reached. */
-export type RepositoryOptions = {
-  readonly transport: Transport;
-  /** Origin of the registry: `https://host[:port]`. */
-  readonly baseUrl: URL;
-  readonly repository: string;
-  readonly credentials?: Credentials | undefined;
-  /** An Authorization header sent as it is, instead of `credentials`: for a client's own. */
-  readonly authorization?: string | undefined;
-  /** Pauses before another try; tests replace it. Milliseconds. */
-  readonly pause?: (milliseconds: number, signal?: AbortSignal) => Promise<void>;
-};
-
-type Call = {
-  readonly method: string;
-  readonly url: URL;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: Uint8Array | AsyncIterable<Uint8Array>;
-  readonly signal?: AbortSignal | undefined;
-  readonly scope?: 'pull' | 'pull,push' | 'pull,push,delete';
-  /** What a 404 means here. */
-  readonly unknown: ErrorCode;
-};
+import { type RepositoryOptions, RepositoryRequests } from './repository-requests.ts';
+import { discardBody, type HttpResponse, readBody } from './transport.ts';
 
 /**
- * One repository of a registry over the OCI distribution API 1.1. Reads are tried again after a
- * reset, a 429 or a 5xx; writes are not. The registry's credentials go to its own origin only, also
- * after a redirect.
+ * One repository of a registry over the OCI distribution API 1.1. What a blob or a manifest is said to
+ * be (digest, size) is checked while it is read.
  */
 export class Repository implements ContentStore {
   readonly name: string;
   readonly #options: RepositoryOptions;
-  readonly #authenticator: Authenticator;
-  readonly #pause: (milliseconds: number, signal?: AbortSignal) => Promise<void>;
+  readonly #requests: RepositoryRequests;
 
   constructor(options: RepositoryOptions) {
     this.#options = options;
     this.name = `${options.baseUrl.host}/${options.repository}`;
-    this.#authenticator = new Authenticator(options.transport, options.credentials);
-    this.#pause = options.pause ?? ((ms, signal) => sleep(ms, undefined, signal ? { signal } : {}));
+    this.#requests = new RepositoryRequests(options);
   }
 
   async getManifest(tagOrDigest: string, signal?: AbortSignal): Promise<StoredManifest> {
     const where = `${this.name}${isDigest(tagOrDigest) ? '@' : ':'}${tagOrDigest}`;
-    const response = await this.#read({
+    const response = await this.#requests.read({
       method: 'GET',
-      url: this.#url(`manifests/${tagOrDigest}`),
+      url: this.#requests.url(`manifests/${tagOrDigest}`),
       headers: { accept: MANIFEST_ACCEPT.join(', ') },
       unknown: 'MANIFEST_UNKNOWN',
       signal,
@@ -103,9 +62,9 @@ export class Repository implements ContentStore {
   ): AsyncGenerator<Uint8Array> {
     const offset = options.offset ?? 0;
     if (offset >= blob.size && offset > 0) return;
-    const response = await this.#read({
+    const response = await this.#requests.read({
       method: 'GET',
-      url: this.#url(`blobs/${blob.digest}`),
+      url: this.#requests.url(`blobs/${blob.digest}`),
       headers: offset > 0 ? { range: `bytes=${offset}-` } : {},
       unknown: 'BLOB_UNKNOWN',
       signal: options.signal,
@@ -125,9 +84,9 @@ export class Repository implements ContentStore {
 
   /** Asks for a tag's digest without its manifest: what the registry says, or undefined if nothing. */
   async tagDigest(tag: string, signal?: AbortSignal): Promise<Digest | undefined> {
-    const response = await this.#read({
+    const response = await this.#requests.read({
       method: 'HEAD',
-      url: this.#url(`manifests/${tag}`),
+      url: this.#requests.url(`manifests/${tag}`),
       headers: { accept: MANIFEST_ACCEPT.join(', ') },
       unknown: 'MANIFEST_UNKNOWN',
       signal,
@@ -142,15 +101,22 @@ export class Repository implements ContentStore {
    * text to send. The call must be one that can be made twice. Throws UNSUPPORTED for a 404.
    */
   async callExtension(path: string, json?: string, signal?: AbortSignal): Promise<HttpResponse> {
-    const url = this.#url(path);
+    const url = this.#requests.url(path);
     if (json === undefined)
-      return this.#read({ method: 'GET', url, unknown: 'UNSUPPORTED', signal });
+      return this.#requests.read({ method: 'GET', url, unknown: 'UNSUPPORTED', signal });
     const body = Buffer.from(json);
     const headers = {
       'content-type': 'application/json',
       'content-length': String(body.length),
     };
-    return this.#read({ method: 'POST', url, headers, body, unknown: 'UNSUPPORTED', signal });
+    return this.#requests.read({
+      method: 'POST',
+      url,
+      headers,
+      body,
+      unknown: 'UNSUPPORTED',
+      signal,
+    });
   }
 
   async putBlob(
@@ -158,9 +124,9 @@ export class Repository implements ContentStore {
     body: AsyncIterable<Uint8Array>,
   ): Promise<void> {
     if (await this.hasBlob(blob.digest)) return;
-    const start = await this.#write({
+    const start = await this.#requests.write({
       method: 'POST',
-      url: this.#url('blobs/uploads/'),
+      url: this.#requests.url('blobs/uploads/'),
       headers: { 'content-length': '0' },
       unknown: 'NAME_UNKNOWN',
     });
@@ -177,7 +143,7 @@ export class Repository implements ContentStore {
       'content-type': 'application/octet-stream',
       'content-length': String(blob.size),
     };
-    const done = await this.#write({
+    const done = await this.#requests.write({
       method: 'PUT',
       url,
       headers,
@@ -203,9 +169,9 @@ export class Repository implements ContentStore {
 
   /** Deletes a manifest by digest, or a tag where the registry can. */
   async deleteManifest(tagOrDigest: string): Promise<void> {
-    const response = await this.#write({
+    const response = await this.#requests.write({
       method: 'DELETE',
-      url: this.#url(`manifests/${tagOrDigest}`),
+      url: this.#requests.url(`manifests/${tagOrDigest}`),
       scope: 'pull,push,delete',
       unknown: 'MANIFEST_UNKNOWN',
     });
@@ -214,7 +180,7 @@ export class Repository implements ContentStore {
 
   async listTags(): Promise<string[]> {
     const tags: string[] = [];
-    for await (const page of this.#pages('tags/list?n=1000', 'NAME_UNKNOWN')) {
+    for await (const page of this.#requests.pages('tags/list?n=1000', 'NAME_UNKNOWN')) {
       const list = (page as { tags?: unknown } | null)?.tags;
       if (Array.isArray(list)) tags.push(...list.filter((tag) => typeof tag === 'string'));
     }
@@ -224,7 +190,11 @@ export class Repository implements ContentStore {
   async listReferrers(subject: Digest, signal?: AbortSignal): Promise<Descriptor[]> {
     const found: Descriptor[] = [];
     try {
-      for await (const page of this.#pages(`referrers/${subject}`, 'MANIFEST_UNKNOWN', signal)) {
+      for await (const page of this.#requests.pages(
+        `referrers/${subject}`,
+        'MANIFEST_UNKNOWN',
+        signal,
+      )) {
         found.push(...parseIndex(Buffer.from(JSON.stringify(page))).manifests);
       }
       return found;
@@ -268,7 +238,7 @@ export class Repository implements ContentStore {
         { digest: sha256(bytes), mediaType: OCI_INDEX, bytes },
         fallbackTag(subject),
       );
-      await this.#pause(Math.random() * 50 * attempt);
+      await this.#requests.pause(Math.random() * 50 * attempt);
     }
     const last = await this.#fallbackIndex(subject);
     if (last?.manifests.some((known) => known.digest === entry.digest)) return;
@@ -283,9 +253,9 @@ export class Repository implements ContentStore {
   }
 
   async #putManifestBytes(manifest: StoredManifest, reference: string): Promise<HttpResponse> {
-    const response = await this.#write({
+    const response = await this.#requests.write({
       method: 'PUT',
-      url: this.#url(`manifests/${reference}`),
+      url: this.#requests.url(`manifests/${reference}`),
       headers: {
         'content-type': manifest.mediaType,
         'content-length': String(manifest.bytes.length),
@@ -300,114 +270,18 @@ export class Repository implements ContentStore {
   async #exists(method: string, path: string, unknown: ErrorCode): Promise<boolean> {
     try {
       const headers = { accept: MANIFEST_ACCEPT.join(', ') };
-      const response = await this.#read({ method, url: this.#url(path), headers, unknown });
+      const response = await this.#requests.read({
+        method,
+        url: this.#requests.url(path),
+        headers,
+        unknown,
+      });
       await discardBody(response.body);
       return true;
     } catch (thrown) {
       if (isUnknown(thrown)) return false;
       throw thrown;
     }
-  }
-
-  /** Follows the Link header of paged answers (RFC 8288), within this registry only. */
-  async *#pages(path: string, unknown: ErrorCode, signal?: AbortSignal): AsyncGenerator<unknown> {
-    let url: URL | undefined = this.#url(path);
-    for (let page = 0; url !== undefined && page < MAX_PAGES; page += 1) {
-      const response: HttpResponse = await this.#read({ method: 'GET', url, unknown, signal });
-      const { bytes, truncated } = await readBody(response.body, MAX_MANIFEST_BYTES);
-      if (truncated)
-        throw new SnapgateError('LIMIT_EXCEEDED', 'answer too large', { where: displayUrl(url) });
-      try {
-        yield JSON.parse(Buffer.from(bytes).toString('utf8'));
-      } catch (cause) {
-        throw new SnapgateError('UPSTREAM_FAILED', 'answer is not JSON', {
-          where: displayUrl(url),
-          cause,
-        });
-      }
-      const next: string | undefined = /<([^>]*)>\s*;[^,]*\brel="?next"?/.exec(
-        response.headers.link ?? '',
-      )?.[1];
-      const following: URL | null = next === undefined ? null : URL.parse(next, url.href);
-      url = following !== null && following.origin === url.origin ? following : undefined;
-    }
-  }
-
-  #url(path: string): URL {
-    return new URL(`/v2/${this.#options.repository}/${path}`, this.#options.baseUrl);
-  }
-
-  async #read(call: Call): Promise<HttpResponse> {
-    for (let attempt = 1; ; attempt += 1) {
-      let wait = 2 ** attempt * 100 * (0.5 + Math.random());
-      try {
-        const response = await this.#send(call);
-        if (response.status < 300) return response;
-        const pause = retryAfterSeconds(response);
-        const again = [429, 500, 502, 503, 504].includes(response.status);
-        if (!again || attempt >= TRIES || pause > LONGEST_PAUSE_SECONDS)
-          throw await failure(response, call);
-        await discardBody(response.body);
-        wait = Math.max(wait, pause * 1000);
-      } catch (thrown) {
-        const lost = thrown instanceof SnapgateError && thrown.code === 'UPSTREAM_UNREACHABLE';
-        if (!lost || attempt >= TRIES) throw thrown;
-      }
-      await this.#pause(wait, call.signal);
-    }
-  }
-
-  async #write(call: Call): Promise<HttpResponse> {
-    const response = await this.#send({ scope: 'pull,push', ...call });
-    if (response.status < 300) return response;
-    throw await failure(response, call);
-  }
-
-  /** Sends with authentication; a body that is a stream is only sent once, after the challenge. */
-  async #send(call: Call): Promise<HttpResponse> {
-    const scope = `repository:${this.#options.repository}:${call.scope ?? 'pull'}`;
-    let known = this.#options.authorization ?? this.#authenticator.header(scope);
-    for (let attempt = 0; ; attempt += 1) {
-      const response = await this.#follow(call, known);
-      const challenge = response.headers['www-authenticate'];
-      const stuck = attempt > 0 || this.#options.authorization !== undefined;
-      if (response.status !== 401 || challenge === undefined || stuck) return response;
-      const streamed = call.body !== undefined && !(call.body instanceof Uint8Array);
-      const answer = await this.#authenticator.answer(challenge, scope, call.signal);
-      if (answer === undefined || streamed) return response;
-      await discardBody(response.body);
-      known = answer;
-    }
-  }
-
-  async #follow(call: Call, authorization: string | undefined): Promise<HttpResponse> {
-    let url = call.url;
-    for (let hop = 0; hop <= MAX_REDIRECTS; hop += 1) {
-      const own = url.origin === this.#options.baseUrl.origin;
-      const headers = {
-        ...call.headers,
-        ...(own && authorization !== undefined ? { authorization } : {}),
-      };
-      const { method, body, signal } = call;
-      const response = await this.#options.transport({
-        method,
-        url,
-        headers,
-        signal,
-        ...(body === undefined ? {} : { body }),
-      });
-      const location = response.headers.location;
-      const redirected = [301, 302, 303, 307, 308].includes(response.status);
-      if (!redirected || location === undefined || !['GET', 'HEAD'].includes(method))
-        return response;
-      await discardBody(response.body);
-      const next = URL.parse(location, url.href);
-      if (next === null || !['http:', 'https:'].includes(next.protocol)) break;
-      url = next;
-    }
-    throw new SnapgateError('UPSTREAM_FAILED', 'the registry redirects without end or to nowhere', {
-      where: displayUrl(call.url),
-    });
   }
 }
 
@@ -418,62 +292,6 @@ export function fallbackTag(subject: Digest): string {
 
 function isUnknown(thrown: unknown): boolean {
   return thrown instanceof SnapgateError && thrown.httpStatus === 404;
-}
-
-/** Seconds of a Retry-After header (RFC 9110, section 10.2.3); 0 when there is none. */
-export function retryAfterSeconds(
-  response: Pick<HttpResponse, 'headers'>,
-  now = Date.now(),
-): number {
-  const text = response.headers['retry-after'];
-  if (text === undefined) return 0;
-  const seconds = /^\d+$/.test(text) ? Number(text) : (Date.parse(text) - now) / 1000;
-  return Number.isFinite(seconds) ? Math.max(0, seconds) : 0;
-}
-
-/** Turns an answer that is no success into an error, with the registry's own words as its cause. */
-async function failure(response: HttpResponse, call: Call): Promise<SnapgateError> {
-  const where = displayUrl(call.url);
-  const { bytes } = await readBody(response.body, MAX_ERROR_BODY).catch(() => ({
-    bytes: new Uint8Array(),
-  }));
-  const said = registryMessage(bytes);
-  const message = `the registry answered ${response.status}${said === '' ? '' : `: ${said}`}`;
-  switch (response.status) {
-    case 401:
-      return new SnapgateError('UNAUTHORIZED', message, {
-        where,
-        hint: 'Log in to the registry, or check the auth file.',
-      });
-    case 403:
-      return new SnapgateError('DENIED', message, {
-        where,
-        hint: 'Ask for access to this repository.',
-      });
-    case 404:
-      return new SnapgateError(call.unknown, message, { where });
-    case 429: {
-      const pause = Math.ceil(retryAfterSeconds(response));
-      return new SnapgateError('TOOMANYREQUESTS', message, {
-        where,
-        hint: pause > 0 ? `Try again in ${pause} s.` : 'Try again later.',
-      });
-    }
-    default:
-      return new SnapgateError('UPSTREAM_FAILED', message, { where });
-  }
-}
-
-function registryMessage(bytes: Uint8Array): string {
-  try {
-    const body = JSON.parse(Buffer.from(bytes).toString('utf8'));
-    const first = body?.errors?.[0];
-    const text = `${first?.code ?? ''} ${first?.message ?? ''}`.trim();
-    // Printable ASCII only: it ends up on terminals and in logs.
-    return text.replace(/[^\x20-\x7e]/g, '?').slice(0, 300);
-  } catch {
-    return '';
-  }
 }
 
 /** How many bytes of a partial answer come before `offset`. */
