@@ -58,6 +58,8 @@ const machineSchema = v.strictObject({
   bootFolder: v.optional(path, '/efi'),
   /** Whether `/` can be written to; `/etc` and `/var` always can. */
   writableRoot: v.optional(v.boolean(), false),
+  /** Which boot loader counts the tries of a new version. */
+  bootLoader: v.optional(v.picklist(['systemd-boot', 'grub']), 'systemd-boot'),
   /** How often a new version may try to boot. */
   tries: v.optional(count(1, 99), 3),
   /** Put at the end of the kernel command line. */

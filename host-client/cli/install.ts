@@ -36,6 +36,15 @@ export const installCommand: Command<InstallReport> = {
       value: 'N',
       help: 'how often a new version may try to boot (default: 3)',
     },
+    'writable-root': {
+      type: 'boolean',
+      help: 'let / be written to as well; /etc and /var always can',
+    },
+    'boot-loader': {
+      type: 'string',
+      value: 'NAME',
+      help: 'systemd-boot or grub (default: systemd-boot)',
+    },
     'kernel-option': {
       type: 'string',
       multiple: true,
@@ -59,6 +68,7 @@ async function runInstall(context: CommandContext): Promise<InstallReport> {
     ...imageOverrides(stringOption(options, 'image')),
   };
   const settings = await loadConfig({ ...overrides, graphRoot: '/', runRoot: '/' });
+  const bootLoader = bootLoaderOption(context);
   const disk = await chooseDisk(context);
   const kernelOptions = options['kernel-option'];
   try {
@@ -67,6 +77,8 @@ async function runInstall(context: CommandContext): Promise<InstallReport> {
       settings: { ...settings, ...machineGateways(context) },
       bootBytes: numberOption(context, 'boot-size', 512) * MIB,
       tries: numberOption(context, 'tries', 3),
+      writableRoot: options['writable-root'] === true,
+      bootLoader,
       kernelOptions: Array.isArray(kernelOptions) ? kernelOptions : [],
       update: (target) =>
         withConfig({ ...settings, ...target }, context, (machine) =>
@@ -131,6 +143,12 @@ async function chooseDisk(context: CommandContext): Promise<{ path: string; isNe
     await handle.close();
   }
   return { path, isNew: true };
+}
+
+function bootLoaderOption({ options }: CommandContext): 'systemd-boot' | 'grub' {
+  const name = stringOption(options, 'boot-loader') ?? 'systemd-boot';
+  if (name === 'systemd-boot' || name === 'grub') return name;
+  throw new SnapgateError('USAGE', `--boot-loader is systemd-boot or grub, not ${name}`);
 }
 
 function numberOption({ options }: CommandContext, name: string, otherwise: number): number {

@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CommandContext } from '../../shared/cli/command.ts';
 import { parsePlatform } from '../../shared/oci/manifest.ts';
+import { Grub } from '../boot/grub.ts';
 import { SystemdBoot } from '../boot/systemd-boot.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { bootEntriesSwitch } from '../deploy/boot-entries.ts';
@@ -62,8 +63,9 @@ async function openMachine(config: Config, line: Line, events: ProgressReport): 
 
 function bootSwitch({ root, deploymentsDir, machine }: Config): BootSwitch {
   if (machine === undefined) return defaultSubvolumeSwitch(join(root, '.'));
+  const boot = join(root, machine.bootFolder);
   return bootEntriesSwitch({
-    loader: new SystemdBoot(join(root, machine.bootFolder)),
+    loader: machine.bootLoader === 'grub' ? new Grub(boot) : new SystemdBoot(boot),
     folder: deploymentsDir,
     devices: machine,
     tries: machine.tries,

@@ -1,13 +1,21 @@
 import { randomBytes } from 'node:crypto';
-import { copyFile, lstat, mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { Config } from '../config.ts';
-import { DEPLOYMENTS_PLACE, DEPLOYMENTS_SUBVOLUME, VAR_SUBVOLUME } from '../root/machine-layout.ts';
+import {
+  BOOT_PLACE,
+  DEPLOYMENTS_PLACE,
+  DEPLOYMENTS_SUBVOLUME,
+  VAR_SUBVOLUME,
+} from '../root/machine-layout.ts';
 import { run } from '../system/run.ts';
 import type { UpdateReport } from '../update/report.ts';
+import { addBootLoader } from './boot-loader-files.ts';
 import { makeBootPartition, makeRootPartition, newSerial, partitionDisk } from './disk.ts';
+
+type MachineConfig = NonNullable<Config['machine']>;
 
 /** What is to be installed, and onto what. */
 export type InstallOptions = {
@@ -19,6 +27,9 @@ export type InstallOptions = {
   readonly isGeneric: boolean;
   readonly tries: number;
   readonly kernelOptions: readonly string[];
+  /** Whether `/` can be written to; `/etc` and `/var` always can. */
+  readonly writableRoot: boolean;
+  readonly bootLoader: MachineConfig['bootLoader'];
   /** What the installed machine's own configuration says beside what follows from the disk. */
   readonly settings: Pick<Config, 'repository' | 'tag' | 'name' | 'policy'> & {
     readonly gateways: readonly URL[];
@@ -31,7 +42,7 @@ export type InstallOptions = {
 export type InstallTarget = Pick<
   Config,
   'root' | 'graphRoot' | 'runRoot' | 'stateDir' | 'deploymentsDir'
-> & { readonly machine: NonNullable<Config['machine']> };
+> & { readonly machine: MachineConfig };
 
 /** What `install --json` prints. */
 export type InstallReport = UpdateReport & { readonly disk: string; readonly rootUuid: string };
@@ -59,7 +70,7 @@ export async function install(options: InstallOptions): Promise<InstallReport> {
       await writeSettings(options, target, deployment);
       await seedVar(deployment, join(root.path, VAR_SUBVOLUME));
       await forgetPaths(target.graphRoot);
-      await addBootLoader(deployment, join(work, 'efi'));
+      await addBootLoader(options.bootLoader, deployment, join(work, 'efi'));
       await run('btrfs', ['filesystem', 'sync', root.path]);
       report = { ...updated, disk, rootUuid: root.uuid };
     }
@@ -72,7 +83,7 @@ export async function install(options: InstallOptions): Promise<InstallReport> {
 }
 
 async function makeTarget(
-  { tries, kernelOptions }: InstallOptions,
+  { tries, kernelOptions, writableRoot, bootLoader }: InstallOptions,
   work: string,
   top: string,
   devices: { rootUuid: string; bootUuid: string },
@@ -88,7 +99,7 @@ async function makeTarget(
     deploymentsDir: join(top, DEPLOYMENTS_SUBVOLUME),
     machine: {
       ...{ ...devices, tries, kernelOptions: [...kernelOptions] },
-      ...{ bootFolder: '/efi', writableRoot: false },
+      ...{ bootFolder: BOOT_PLACE, writableRoot, bootLoader },
     },
   };
   for (const folder of [target.graphRoot, target.runRoot, target.stateDir, join(work, 'efi')]) {
@@ -135,30 +146,6 @@ async function forgetPaths(graphRoot: string): Promise<void> {
   for (const name of ['libpod', 'db.sql']) {
     await rm(join(graphRoot, name), { recursive: true, force: true });
   }
-}
-
-const LOADERS: Readonly<Record<string, { readonly from: string; readonly to: string }>> = {
-  x64: { from: 'systemd-bootx64.efi', to: 'BOOTX64.EFI' },
-  arm64: { from: 'systemd-bootaa64.efi', to: 'BOOTAA64.EFI' },
-};
-
-/** Copies systemd-boot from the image, or from the machine that installs where the image has none. */
-async function addBootLoader(deployment: string, boot: string): Promise<void> {
-  const names = LOADERS[process.arch];
-  const places = [deployment, '/'].map((root) =>
-    join(root, 'usr/lib/systemd/boot/efi', names?.from ?? ''),
-  );
-  for (const place of places) {
-    if (!(await lstat(place).catch(() => undefined))?.isFile()) continue;
-    await mkdir(join(boot, 'EFI/BOOT'), { recursive: true });
-    await copyFile(place, join(boot, 'EFI/BOOT', names?.to ?? ''));
-    await writeFile(join(boot, 'loader/loader.conf'), 'timeout 2\n');
-    return;
-  }
-  throw new SnapgateError('BOOT_INVALID', 'neither the image nor this machine has systemd-boot', {
-    where: places[0] ?? '',
-    hint: 'Install systemd-boot (Debian: systemd-boot-efi) in the image.',
-  });
 }
 
 async function syncDisk(disk: string): Promise<void> {

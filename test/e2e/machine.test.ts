@@ -53,7 +53,7 @@ async function reboot(seconds: number): Promise<void> {
   const from = vm.log.length;
   await vm.run('systemctl reboot', 30);
   await vm.waitForShell(seconds, from);
-  await vm.run('systemctl is-system-running --wait; true', 180);
+  await vm.run('systemctl is-system-running --wait; true', 1200);
 }
 
 describe('a machine from an empty disk on', () => {
@@ -110,7 +110,7 @@ describe('a machine from an empty disk on', () => {
       context.skip(skip !== undefined, skip);
       vm = await VirtualMachine.start(disk);
       await vm.waitForShell();
-      await vm.run('systemctl is-system-running --wait; true', 180);
+      await vm.run('systemctl is-system-running --wait; true', 1200);
       expect(await running()).toBe('v1');
       const { json } = await snaphost('status');
       expect(json).toMatchObject({ rebootNeeded: false, running: { state: 'good' } });
@@ -136,7 +136,7 @@ describe('a machine from an empty disk on', () => {
       });
       expect(status).toBe(0);
       expect(json.peakRssBytes).toBeLessThan(192 * 1024 * 1024);
-      await reboot(300);
+      await reboot(1200);
       expect(await running()).toBe('v2');
       expect((await vm.run('ls /etc/own /var/own')).status).toBe(0);
       const { json: state } = await snaphost('status');
@@ -157,7 +157,7 @@ describe('a machine from an empty disk on', () => {
       const { output: kernel } = await vm.run('uname -r');
       await publish('v3', [file(`boot/initrd.img-${kernel}`, 'this is no initrd')]);
       expect((await snaphost('update')).status).toBe(0);
-      await reboot(600);
+      await reboot(2400);
       expect(await running()).toBe('v2');
       const { json: list } = await snaphost('list');
       const failed = list.deployments.find(
@@ -182,11 +182,11 @@ describe('a machine from an empty disk on', () => {
       await vm.run('systemctl reboot', 30);
       // Its tries are used up by boots that end by themselves.
       for (let boot = 0; boot < 8; boot += 1) {
-        await vm.waitForShell(400, from);
+        await vm.waitForShell(1200, from);
         if ((await running()) === 'v2') break;
-        await vm.waitFor(/vm-shell-ready/, 600, vm.log.length);
+        await vm.waitFor(/vm-shell-ready/, 1200, vm.log.length);
       }
-      await vm.run('systemctl is-system-running --wait; true', 180);
+      await vm.run('systemctl is-system-running --wait; true', 1200);
       expect(await running()).toBe('v2');
       const { json: list } = await snaphost('list');
       const failed = list.deployments.find(

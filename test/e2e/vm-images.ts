@@ -22,6 +22,8 @@ KillSignal=SIGHUP
 Environment=HOME=/root TERM=dumb
 ExecStart=/bin/sh -c 'echo vm-shell-ready; exec /bin/bash --norc --noediting'
 `;
+/** A machine under software emulation beside other work is slow: no start is given up. */
+const PATIENCE = '[Manager]\nDefaultTimeoutStartSec=20min\nDefaultDeviceTimeoutSec=20min\n';
 const NETWORK = '[Match]\nName=en*\n[Network]\nDHCP=yes\n';
 const UNITS = '/usr/lib/systemd/system';
 const WANTS = 'etc/systemd/system/multi-user.target.wants';
@@ -46,6 +48,7 @@ function clientLayer(client: string, units: string): TarSpec[] {
       unit('emergency.service.d.conf'),
     ),
     file('usr/lib/systemd/system/vm-shell.service', SHELL),
+    file('usr/lib/systemd/system.conf.d/50-patience.conf', PATIENCE),
     file('etc/systemd/network/10-en.network', NETWORK),
     folder(WANTS),
     link(`${WANTS}/snaphost-boot-complete.service`, `${UNITS}/snaphost-boot-complete.service`),

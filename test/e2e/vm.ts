@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { appendFileSync, existsSync } from 'node:fs';
 import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -68,6 +68,7 @@ export class VirtualMachine {
     server.close();
     serial.on('data', (chunk: Buffer) => {
       machine.log += chunk.toString('latin1');
+      if (process.env.SNAPGATE_VM_LOG) appendFileSync(process.env.SNAPGATE_VM_LOG, chunk);
       machine.#changed();
     });
     serial.on('error', () => {});
@@ -97,11 +98,11 @@ export class VirtualMachine {
   }
 
   /** Waits for the root shell of a boot that began at position `from` of the log. */
-  async waitForShell(seconds = 240, from = 0): Promise<void> {
+  async waitForShell(seconds = 1200, from = 0): Promise<void> {
     await this.waitFor(/vm-shell-ready/, seconds, from);
     const serial = await this.#serial;
     serial.write('stty -echo; PS1=; PS2=\n');
-    await this.run('true', 60);
+    await this.run('true', 300);
   }
 
   /** Runs a shell command in the machine's root shell. */
