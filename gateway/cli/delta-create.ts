@@ -79,6 +79,11 @@ export const deltaCreateCommand: Command<CreateResult> = {
       help: 'where both images are unpacked meanwhile (default: that of the system)',
     },
     memory: { type: 'string', value: 'MIB', help: 'memory to keep to (default: 1024)' },
+    'encoder-memory': {
+      type: 'string',
+      value: 'MIB',
+      help: 'memory that machines have to compress files again (default: 128)',
+    },
     threads: { type: 'string', value: 'N', help: 'worker threads (default: one a processor)' },
     ...REGISTRY_OPTIONS,
   },
@@ -194,10 +199,12 @@ function outputOption({ options }: CommandContext): string {
 function resourceOptions({ options }: CommandContext) {
   const memory = wholeNumber(stringOption(options, 'memory'), 'memory', 512);
   const workers = wholeNumber(stringOption(options, 'threads'), 'threads', 1);
+  const encoders = wholeNumber(stringOption(options, 'encoder-memory'), 'encoder-memory', 1);
   return {
     temporaryFolder: stringOption(options, 'temporary-dir') ?? tmpdir(),
     ...(memory === undefined ? {} : { memoryBytes: memory * 1024 * 1024 }),
     ...(workers === undefined ? {} : { workers }),
+    ...(encoders === undefined ? {} : { encoderBytes: encoders * 1024 * 1024 }),
   };
 }
 
