@@ -35,6 +35,12 @@ const limitsSchema = v.strictObject({
    * needs more is not used; a layer that needs more is refused.
    */
   windowLog: v.optional(count(10, 31), 26),
+  /**
+   * Memory that one encoder may take to pack a compressed file again, in bytes; below 32 MiB none
+   * does. When absent, the largest of 32, 128, 256 and 1024 MiB that is at most a quarter of the
+   * machine's memory.
+   */
+  encoderBytes: v.optional(count(0)),
 });
 
 const waitsSchema = v.strictObject({

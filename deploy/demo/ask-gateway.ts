@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readableFormats } from '../../host-client/update/encoders.ts';
+import { encoderBytes, readableFormats } from '../../host-client/update/encoders.ts';
+import { formatName } from '../../shared/delta/formats.ts';
 import type { DeltaJob, Plan } from '../../shared/plan.ts';
 import type { Stage } from './stage.ts';
 
@@ -28,7 +29,8 @@ export async function requestDelta(
   target: string,
 ): Promise<string> {
   const base = `http://${gateway}/v2/${repository}/_snapgate/`;
-  const asked = { target, have: [sourceConfig], formats: await readableFormats() };
+  const formats = await readableFormats(encoderBytes(undefined));
+  const asked = { target, have: [sourceConfig], formats: formats.map(formatName) };
   const plan = (await (await post(`${base}plan`, asked)).json()) as Partial<Plan>;
   const way = plan.ways?.find((one) => one.method === 'delta');
   if (way?.artifact !== undefined) return way.artifact.digest;

@@ -12,7 +12,7 @@ import { parsePlatform } from '../../shared/oci/manifest.ts';
 import { parseReference } from '../../shared/oci/reference.ts';
 import type { PlanLayer } from '../../shared/plan.ts';
 import { createDelta } from '../delta/create-delta.ts';
-import { zstdVersion } from '../delta/zstd-program.ts';
+import { ownRecompression } from '../delta/zstd-program.ts';
 import type { OpenedReference } from '../layout/open-reference.ts';
 import { type ImagePair, imagePairs } from '../plan/image-pairs.ts';
 import { fullBytes } from '../plan/ways.ts';
@@ -46,6 +46,9 @@ type CreateResult = {
   readonly seconds: number;
   readonly peakRssBytes: number;
 };
+
+/** MiB; most machines can spare it. */
+const DEFAULT_ENCODER_MEMORY = 128;
 
 export const deltaCreateCommand: Command<CreateResult> = {
   name: 'delta create',
@@ -175,7 +178,8 @@ async function formatOption({ options }: CommandContext): Promise<LayerFormat> {
   if (kind === 'tar-diff') return { kind };
   if (kind === 'snapgate') {
     if (options['no-recompress'] === true) return { kind };
-    return { kind, recompress: { zstd: await zstdVersion() } };
+    const memory = wholeNumber(stringOption(options, 'encoder-memory'), 'encoder-memory', 1);
+    return { kind, recompress: await ownRecompression(memory ?? DEFAULT_ENCODER_MEMORY) };
   }
   throw new SnapgateError('USAGE', `unknown format: ${kind}`, {
     hint: 'Known are: snapgate, tar-diff.',
@@ -199,12 +203,10 @@ function outputOption({ options }: CommandContext): string {
 function resourceOptions({ options }: CommandContext) {
   const memory = wholeNumber(stringOption(options, 'memory'), 'memory', 512);
   const workers = wholeNumber(stringOption(options, 'threads'), 'threads', 1);
-  const encoders = wholeNumber(stringOption(options, 'encoder-memory'), 'encoder-memory', 1);
   return {
     temporaryFolder: stringOption(options, 'temporary-dir') ?? tmpdir(),
     ...(memory === undefined ? {} : { memoryBytes: memory * 1024 * 1024 }),
     ...(workers === undefined ? {} : { workers }),
-    ...(encoders === undefined ? {} : { encoderBytes: encoders * 1024 * 1024 }),
   };
 }
 

@@ -1,8 +1,10 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Recompression } from '../../shared/delta/machine-class.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { Log } from '../../shared/log.ts';
 import { Repository } from '../../shared/registry/repository.ts';
+import { ownRecompression } from '../delta/zstd-program.ts';
 import { DeltaJobs } from '../jobs/delta-jobs.ts';
 import { Planner } from '../plan/planner.ts';
 import { RepositoryFacts } from '../plan/repository-facts.ts';
@@ -45,7 +47,8 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Run
   const catalogue = openCatalogue(config.data);
   const jobs = openJobs(config, work, catalogue, metrics);
   const gate = await openGate({ config, catalogue, metrics, log, work });
-  const parts = { config, log, metrics, catalogue, jobs, work, gate, ...connections };
+  const maker = await ownRecompression(config.deltas.memoryBytes / 1024 ** 2);
+  const parts = { config, log, metrics, catalogue, jobs, work, gate, maker, ...connections };
   const server = await startServer(config.listen, appOptions(parts));
   log('info', 'listening', { url: server.url, upstream: baseUrl.origin });
   const close = async () => {
@@ -65,10 +68,11 @@ type Parts = ReturnType<typeof createTransport> & {
   readonly jobs: DeltaJobs;
   readonly work: GatewayWork;
   readonly gate: Gate | undefined;
+  readonly maker: Recompression;
 };
 
 function appOptions(parts: Parts) {
-  const { config, log, metrics, catalogue, jobs, work, gate, transport, agent } = parts;
+  const { config, log, metrics, catalogue, jobs, work, gate, maker, transport, agent } = parts;
   const baseUrl = config.upstream.url;
   const { connectTimeoutSeconds, answerTimeoutSeconds, stallTimeoutSeconds } = config.upstream;
   const upstream = new Upstream({
@@ -85,13 +89,13 @@ function appOptions(parts: Parts) {
   const { clientLimit } = config.listen;
   const { ensureSigned } = work;
   const planner = new Planner({
-    ...{ facts, deltaState: (key) => jobs.state(key) },
+    ...{ facts, maker, deltaState: (key) => jobs.state(key) },
     ...(ensureSigned === undefined ? {} : { ensureSigned }),
   });
   return {
     ...{ upstream, addresses, facts, catalogue, openRepository, originOf, log, metrics },
     clientLimits: clientLimit && new ClientLimits(clientLimit),
-    ...{ planner, jobs, gate, referrers: new FallbackReferrers() },
+    ...{ planner, jobs, maker, gate, referrers: new FallbackReferrers() },
     access: createClientAccess({ upstream, addresses, openRepository, originOf }),
   };
 }

@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { formatNote, type LayerFormat } from '../../shared/delta/formats.ts';
 import { STREAMS } from '../../shared/delta/layer-delta/header.ts';
+import type { Recompression } from '../../shared/delta/machine-class.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentWriter, StoredManifest } from '../../shared/oci/content.ts';
@@ -32,11 +33,6 @@ export type CreateResources = {
   /** Memory of the whole process that is kept to, in bytes. Default 1 GiB. */
   readonly memoryBytes?: number;
   readonly limits?: LayerLimits;
-  /**
-   * Memory that an encoder may take on the machines that the delta is for, in bytes, where its
-   * format has them recompress. Default 128 MiB.
-   */
-  readonly encoderBytes?: number;
 };
 
 /** Which delta to make, of what and to where. */
@@ -74,7 +70,6 @@ const LEVEL = 19;
  */
 const MAX_WINDOW_LOG = { 'tar-diff': 24, snapgate: 23 } as const;
 const MIN_WINDOW_LOG = 17;
-const DEFAULT_ENCODER_BYTES = 128 * 1024 * 1024;
 const STREAM_COUNT = { 'tar-diff': 1, snapgate: STREAMS.length } as const;
 const MEDIA_TYPE = { 'tar-diff': TAR_DIFF, snapgate: LAYER_DELTA } as const;
 
@@ -219,11 +214,11 @@ class DeltaWork {
     }
   }
 
-  #recompressing(): { encoderBytes: number; zstd?: string | undefined } {
+  #recompressing(): { encoderBytes: number; machines?: Recompression } {
     const format = this.#format;
     if (format.kind === 'tar-diff' || format.recompress === undefined) return { encoderBytes: 0 };
-    const encoderBytes = this.#options.encoderBytes ?? DEFAULT_ENCODER_BYTES;
-    return { encoderBytes, zstd: format.recompress.zstd };
+    const machines = format.recompress;
+    return { encoderBytes: machines.memory * 1024 * 1024, machines };
   }
 
   #bounds() {

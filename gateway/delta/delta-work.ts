@@ -1,3 +1,4 @@
+import type { Recompression } from '../../shared/delta/machine-class.ts';
 import type { ContentFacts } from './describe.ts';
 import type { OpenedPart } from './open-packed.ts';
 
@@ -29,10 +30,10 @@ export type OpenRequest = {
   /** Folder for the contents. */
   readonly folder: string;
   /**
-   * Wants recipes: of encoders that take at most so much memory, in bytes, and that come with
-   * Snapgate or are the system's `zstd` of a version.
+   * Wants recipes: of encoders that take at most so much memory, in bytes, and that all machines of
+   * a class have.
    */
-  readonly prove?: { readonly maxMemoryBytes: number; readonly zstd: string | undefined };
+  readonly prove?: { readonly maxMemoryBytes: number; readonly machines: Recompression };
 };
 
 /** Matches of a new file with one of its candidates. */

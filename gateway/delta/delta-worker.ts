@@ -3,20 +3,18 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { parentPort, threadId } from 'node:worker_threads';
 import { toSnapgateError } from '../../shared/errors.ts';
-import { createEncoders, type Encoders } from '../../shared/recompress/encoders.ts';
 import type { OpenRequest, WorkRequest, WorkResult } from './delta-work.ts';
 import { describeContent } from './describe.ts';
 import { matchStretches } from './match-stretches.ts';
 import { openPacked } from './open-packed.ts';
 import { ScratchFile } from './scratch-file.ts';
 import { SpoolFile } from './spool-file.ts';
-import { findEncoders } from './zstd-program.ts';
+import { encodersFor, findEncoders } from './zstd-program.ts';
 
 /** An idle thread would keep the buffers of a larger match for long. */
 const LARGE = 8 * 1024 * 1024;
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
-const builtIn = createEncoders();
 const encoders = await findEncoders();
 let scratch: ScratchFile | undefined;
 const files = new Map<string, SpoolFile>();
@@ -41,12 +39,6 @@ async function answer(request: WorkRequest): Promise<WorkResult[WorkRequest['kin
   return matchStretches(fresh, candidates, request);
 }
 
-/** Those that machines have which have a version of `zstd`, as far as this one has them. */
-function encodersWith(zstd: string | undefined): Encoders {
-  const allowed = new Set([...builtIn.keys(), `zstd-${zstd}`]);
-  return new Map([...encoders].filter(([name]) => allowed.has(name)));
-}
-
 function open({ file: path, stretch, folder, prove }: OpenRequest) {
   scratch ??= new ScratchFile(join(folder, `unpacked-${threadId}`));
   const { read } = file(path);
@@ -58,7 +50,7 @@ function open({ file: path, stretch, folder, prove }: OpenRequest) {
       return count;
     },
   };
-  const proving = prove && { ...prove, encoders: encodersWith(prove.zstd) };
+  const proving = prove && { ...prove, encoders: encodersFor(encoders, prove.machines) };
   return openPacked(source, scratch, proving);
 }
 

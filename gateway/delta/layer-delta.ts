@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { LayerFormat } from '../../shared/delta/formats.ts';
 import { applyLayerDelta } from '../../shared/delta/layer-delta/reader.ts';
 import { createRecompressor } from '../../shared/delta/layer-delta/recompressor.ts';
+import type { Recompression } from '../../shared/delta/machine-class.ts';
 import { applyTarDiff, DEFAULT_TAR_DIFF_LIMITS } from '../../shared/delta/tar-diff.ts';
 import { packTarDiff, type TarDiffPacking } from '../../shared/delta/tar-diff-writer.ts';
 import { type Digest, digestFromHex } from '../../shared/digest.ts';
@@ -16,7 +17,7 @@ import { ownLayerDelta } from './own-layer-delta.ts';
 import { OwnPlans } from './own-plans.ts';
 import type { TargetLayer } from './target-layer.ts';
 import { writeTarDiff } from './write-tar-diff.ts';
-import { findEncoders } from './zstd-program.ts';
+import { encodersFor, findEncoders } from './zstd-program.ts';
 
 /** A layer delta in a temporary file. */
 export type LayerDelta = {
@@ -38,8 +39,8 @@ export type LayerDeltaOptions = PlanOptions & {
    * bytes; 0 leaves compressed files as they are. Only for the project's own format.
    */
   readonly encoderBytes: number;
-  /** Version of the system's `zstd` that these machines may be asked to have. */
-  readonly zstd?: string | undefined;
+  /** The class of these machines; needed unless compressed files are left as they are. */
+  readonly machines?: Recompression | undefined;
   readonly onSpooled: (bytes: number) => void;
   readonly packing: TarDiffPacking;
   readonly tarLimits: TarLimits;
@@ -126,7 +127,7 @@ async function writeHashed(
 
 /** Applies the delta to the source that it was made from: what is published must rebuild the layer. */
 async function prove(path: string, options: LayerDeltaOptions): Promise<void> {
-  const { store, diffId, signal, format } = options;
+  const { store, diffId, signal, format, machines } = options;
   const workspace = fileWorkspace(options.folder);
   const hash = createHash('sha256');
   const delta = createReadStream(path, { highWaterMark: 256 * 1024, signal });
@@ -135,10 +136,14 @@ async function prove(path: string, options: LayerDeltaOptions): Promise<void> {
       ? applyTarDiff(delta, store, DEFAULT_TAR_DIFF_LIMITS)
       : applyLayerDelta(delta, {
           ...{ source: store, workspace, expected: diffId },
-          recompressor: createRecompressor({
-            encoders: await findEncoders(),
-            maxMemoryBytes: options.encoderBytes,
-          }),
+          ...(machines === undefined
+            ? {}
+            : {
+                recompressor: createRecompressor({
+                  encoders: encodersFor(await findEncoders(), machines),
+                  maxMemoryBytes: options.encoderBytes,
+                }),
+              }),
         });
   for await (const { bytes } of pieces) hash.update(bytes);
   if (digestFromHex(hash.digest('hex')) === diffId) return;

@@ -1,3 +1,4 @@
+import type { Recompression } from '../../shared/delta/machine-class.ts';
 import type { FoundMatches, Stretch } from './delta-work.ts';
 import { type FilePlan, type PlanOptions, planFile } from './file-plans.ts';
 import type { OpenedPart, OpenedStream, SpooledStretch } from './open-packed.ts';
@@ -43,8 +44,8 @@ export type OwnPlanOptions = PlanOptions & {
   readonly folder: string;
   /** Memory that an encoder may take on the machines that the delta is for; 0: open nothing. */
   readonly encoderBytes: number;
-  /** Version of the system's `zstd` that these machines have. */
-  readonly zstd?: string | undefined;
+  /** The class of these machines; needed unless nothing is opened. */
+  readonly machines?: Recompression | undefined;
   /** Called with bytes of temporary room that was taken. */
   readonly onSpooled: (bytes: number) => void;
 };
@@ -99,14 +100,15 @@ export class OwnPlans {
   }
 
   async #plan(file: TargetFile): Promise<OwnPlan> {
-    const { chooser, encoderBytes, pool, folder } = this.#options;
-    if (encoderBytes === 0 || file.size < MIN_OPENED || chooser.choose(file).same !== undefined) {
+    const { chooser, encoderBytes, machines, pool, folder } = this.#options;
+    const isOpened = machines !== undefined && encoderBytes > 0 && file.size >= MIN_OPENED;
+    if (!isOpened || chooser.choose(file).same !== undefined) {
       return planFile(this.#layer, file, this.#options);
     }
     const opened = await pool.run({
       ...{ kind: 'open', file: this.#layer.spool.path, folder },
       stretch: { offset: file.offset, size: file.size },
-      prove: { maxMemoryBytes: encoderBytes, zstd: this.#options.zstd },
+      prove: { maxMemoryBytes: encoderBytes, machines },
     });
     if (opened === undefined) return planFile(this.#layer, file, this.#options);
     this.#count(opened);

@@ -2,6 +2,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
+import { ENCODER_SET, LZMA_VERSION, type Recompression } from '../../shared/delta/machine-class.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import { createEncoders, type Encoders } from '../../shared/recompress/encoders.ts';
 import { type ZstdCompressor, zstdEncoder } from '../../shared/recompress/zstd/encoder.ts';
@@ -17,6 +18,28 @@ const PROGRAM = 'zstd';
 export async function findEncoders(): Promise<Encoders> {
   const version = await zstdVersion();
   return createEncoders(version === undefined ? [] : [zstdEncoder(programOf(version))]);
+}
+
+/** What this machine can prove recipes with, where an encoder may take so much memory, in MiB. */
+export async function ownRecompression(memory: number): Promise<Recompression> {
+  const program = await zstdVersion();
+  return {
+    ...{ set: ENCODER_SET, memory, lzma: LZMA_VERSION, zstd: process.versions.zstd },
+    ...(program === undefined ? {} : { program }),
+  };
+}
+
+/**
+ * Those of `found`, the encoders of this machine, that every machine of a class has. A version of zstd
+ * that such machines have as a program is proved by that inside of Node.js where it is the same.
+ */
+export function encodersFor(found: Encoders, { zstd, program }: Recompression): Encoders {
+  const versions = [zstd, program].map((version) => `zstd-${version}`);
+  const mayHave = (name: string) => !/^zstd-\d/.test(name) || versions.includes(name);
+  const common = new Map([...createEncoders()].filter(([name]) => mayHave(name)));
+  const own = program === undefined ? undefined : found.get(`zstd-${program}`);
+  if (own !== undefined) common.set(own.name, own);
+  return common;
 }
 
 /** Version of the `zstd` that is installed; undefined when none is. */

@@ -36,11 +36,14 @@ export function deltaFacts(stored: StoredManifest): DeltaFacts | undefined {
   };
 }
 
-/** The class of the own format stands in the delta's annotation; others are known by their media type. */
+/**
+ * The class of the own format stands in the delta's annotation; others are known by their media type.
+ * One of a class that is not known here has a name that nobody can read.
+ */
 function formatOf(manifest: Manifest, parts: readonly Part[]): string | undefined {
   const mediaType = parts.find((part) => part.kind === 'delta')?.mediaType;
   if (mediaType !== LAYER_DELTA) return mediaType;
-  return nameOfNote(manifest.annotations?.[FORMAT_ANNOTATION] ?? '') ?? mediaType;
+  return nameOfNote(manifest.annotations?.[FORMAT_ANNOTATION] ?? '') ?? `${mediaType};unknown`;
 }
 
 function tryParse(bytes: Uint8Array): Manifest | undefined {

@@ -1,10 +1,10 @@
-import { parseFormatName } from '../../shared/delta/formats.ts';
+import type { Recompression } from '../../shared/delta/machine-class.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { parsePlatform } from '../../shared/oci/manifest.ts';
-import { TAR_DIFF } from '../../shared/oci/media-types.ts';
 import type { Plan, PlanRequest, PlanWay } from '../../shared/plan.ts';
 import type { DeltaFacts, ImageFacts } from '../store/facts.ts';
 import { resolveManifest } from './read-image.ts';
+import { type ReadableFormats, readableFormats } from './readable-formats.ts';
 import type { RepositoryFacts, RepositoryReader } from './repository-facts.ts';
 import { fullBytes, fullWay, needsLayers, openDeltaWay, readyDeltaWay, sortWays } from './ways.ts';
 
@@ -23,6 +23,8 @@ export type DeltaKey = {
 
 export type PlannerOptions = {
   readonly facts: RepositoryFacts;
+  /** What the gateway packs with, where it makes deltas. */
+  readonly maker: Recompression;
   /** What became of making a delta. */
   readonly deltaState: (key: DeltaKey) => DeltaState;
   /** Called with each target before the plan is answered, so that it is signed by then. */
@@ -51,20 +53,20 @@ export class Planner {
     reader: RepositoryReader,
     signal?: AbortSignal,
   ): Promise<Plan> {
-    const { facts, ensureSigned } = this.#options;
+    const { facts, maker, ensureSigned } = this.#options;
     const platform = request.platform === undefined ? undefined : parsePlatform(request.platform);
     const stored = await resolveManifest(reader, request.target, platform, signal);
     await ensureSigned?.({ repository, tagOrDigest: request.target, manifest: stored.digest });
     const target = await facts.imageOf(repository, reader, stored, signal);
     const held = await this.#heldImages(repository, request.have, reader, target, signal);
     const deltas = await facts.deltasTo(repository, reader, target.manifest, signal);
+    const formats = readableFormats(request.formats, maker);
     const bare = fullWay(target);
     const ways: PlanWay[] = [bare];
     for (const source of held) {
       const full = fullWay(target, source);
       if ((full.bytes ?? 0) < (bare.bytes ?? 0)) ways.push(full);
-      const way = this.#deltaWay(repository, request, target, source, deltas);
-      if (way !== undefined) ways.push(way);
+      ways.push(...this.#deltaWays(repository, formats, target, source, deltas));
     }
     return {
       target: {
@@ -95,27 +97,32 @@ export class Planner {
     return held;
   }
 
-  #deltaWay(
+  /**
+   * The ways by deltas from one source: the smallest of those that are ready; and one in the most
+   * wanted format, when it is not there yet.
+   */
+  #deltaWays(
     repository: string,
-    request: PlanRequest,
+    formats: ReadableFormats,
     target: ImageFacts,
     source: ImageFacts,
     deltas: readonly DeltaFacts[],
-  ): PlanWay | undefined {
-    const readable = (format: string) => request.formats?.includes(format) ?? true;
-    const ready = deltas
+  ): PlanWay[] {
+    const readable = deltas
       .filter((delta) => delta.sourceConfig === source.config)
-      .filter((delta) => delta.format === undefined || readable(delta.format))
+      .filter((delta) => delta.format === undefined || formats.reads(delta.format));
+    const ready = readable
       .map((delta) => readyDeltaWay(target, source, delta))
       .filter((way) => way !== undefined);
-    const [smallest] = sortWays(ready);
-    if (smallest !== undefined) return smallest;
-    // Clients that say nothing read what all tools do.
-    const format = (request.formats ?? [TAR_DIFF]).find((name) => parseFormatName(name));
-    if (format === undefined || !needsLayers(target, source)) return undefined;
+    const ways = sortWays(ready).slice(0, 1);
+    const [format] = formats.made;
+    const isMade = readable.some((delta) => delta.format === undefined || delta.format === format);
+    if (format === undefined || isMade || !needsLayers(target, source)) return ways;
     const key = { repository, sourceConfig: source.config, target: target.manifest, format };
     const found = this.#options.deltaState(key);
+    // Where there is one, another that is refused says nothing.
+    if (found.state === 'refused' && ways.length > 0) return ways;
     const reason = found.state === 'refused' ? found.reason : undefined;
-    return openDeltaWay(source, format, found.state, reason);
+    return [...ways, openDeltaWay(source, format, found.state, reason)];
   }
 }

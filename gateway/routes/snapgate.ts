@@ -1,6 +1,6 @@
 import { type Context, Hono } from 'hono';
 import * as v from 'valibot';
-import { parseFormatName } from '../../shared/delta/formats.ts';
+import type { Recompression } from '../../shared/delta/machine-class.ts';
 import { type Digest, isDigest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import { isIndexType, LAYER_DELTA, TAR_DIFF } from '../../shared/oci/media-types.ts';
@@ -13,6 +13,7 @@ import {
 } from '../../shared/plan.ts';
 import { type DeltaJobs, finishedJob, type MadeDelta } from '../jobs/delta-jobs.ts';
 import type { DeltaKey, Planner } from '../plan/planner.ts';
+import { madeFormatName } from '../plan/readable-formats.ts';
 import type { RepositoryFacts, RepositoryReader } from '../plan/repository-facts.ts';
 import type { ImageFacts } from '../store/facts.ts';
 
@@ -39,6 +40,8 @@ export type SnapgateRoutes = {
   readonly facts: RepositoryFacts;
   readonly planner: Planner;
   readonly jobs: DeltaJobs;
+  /** What the gateway packs with, where it makes deltas. */
+  readonly maker: Recompression;
 };
 
 /**
@@ -64,9 +67,10 @@ async function postPlan(c: Context, { access, planner }: SnapgateRoutes): Promis
 async function postDelta(c: Context, deps: SnapgateRoutes): Promise<Response> {
   const repository = repositoryOf(c.req.param('name'));
   const request = await readBody(c, deltaRequestSchema);
-  const format = request.format ?? TAR_DIFF;
-  if (parseFormatName(format) === undefined) {
-    throw new SnapgateError('DELTA_REFUSED', `deltas of format ${format} are not made here`, {
+  const format = madeFormatName(request.format ?? TAR_DIFF, deps.maker);
+  if (format === undefined) {
+    const wanted = String(request.format).slice(0, 128);
+    throw new SnapgateError('DELTA_REFUSED', `deltas of format ${wanted} are not made here`, {
       hint: `Ask for ${TAR_DIFF} or ${LAYER_DELTA}.`,
     });
   }

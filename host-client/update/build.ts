@@ -11,11 +11,8 @@ import type { ImageTransaction, LayerResult, LayerSource, Storage } from '../sto
 import { buffersPassed } from '../system/tidy-memory.ts';
 import { fallbackReasonOf } from './choose-way.ts';
 import type { Downloads } from './downloads.ts';
-import { findEncoders } from './encoders.ts';
+import { encoderBytes, findEncoders } from './encoders.ts';
 import type { FetchedLayer, LayerWay, Way } from './ways.ts';
-
-/** Memory that an encoder of compressed content may take, in bytes. */
-const MAX_ENCODER_BYTES = 128 * 1024 * 1024;
 
 /** What building layers needs. */
 export type BuildContext = {
@@ -116,7 +113,7 @@ function applyDelta(
     });
   }
   if (source !== undefined && fetch.mediaType === LAYER_DELTA) {
-    return applyOwn(downloads.read(fetch), {
+    return applyOwn(downloads.read(fetch), encoderBytes(limits.encoderBytes), {
       ...{ source, workspace: storage.workspace, expected: diffId },
       limits: {
         ...DEFAULT_LAYER_DELTA_LIMITS,
@@ -130,10 +127,11 @@ function applyDelta(
 
 async function* applyOwn(
   delta: AsyncIterable<Uint8Array>,
+  maxEncoderBytes: number,
   options: Omit<ApplyOptions, 'recompressor'>,
 ): AsyncGenerator<Piece, void, void> {
   const encoders = await findEncoders();
-  const recompressor = createRecompressor({ encoders, maxMemoryBytes: MAX_ENCODER_BYTES });
+  const recompressor = createRecompressor({ encoders, maxMemoryBytes: maxEncoderBytes });
   yield* applyLayerDelta(delta, { ...options, recompressor });
 }
 

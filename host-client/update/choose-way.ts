@@ -1,5 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DELTA_ANNOTATION } from '../../shared/delta/annotations.ts';
+import {
+  covers,
+  formatName,
+  type LayerFormat,
+  nameOfNote,
+  parseFormatName,
+} from '../../shared/delta/formats.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { type ErrorCode, SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { ContentReader } from '../../shared/oci/content.ts';
@@ -9,7 +16,7 @@ import type { Config } from '../config.ts';
 import type { GatewayApi, JobAnswer } from '../net/gateway-api.ts';
 import type { HeldImage, Storage } from '../storage/storage.ts';
 import { readDelta } from './delta-artifact.ts';
-import { readableFormats } from './encoders.ts';
+import { encoderBytes, readableFormats } from './encoders.ts';
 import type { UpdateEvents } from './events.ts';
 import type { Target } from './target.ts';
 import type { Trust } from './trust.ts';
@@ -62,12 +69,12 @@ export async function findOffers(
   const { api, signal } = context;
   if (full.bytes === 0 || held.length === 0) return { full, deltas: [] };
   const sources = held.slice(0, MAX_HAVE);
-  const formats = await readableFormats();
+  const formats = await readableFormats(encoderBytes(context.config.limits.encoderBytes));
   if (api === undefined) return { full, deltas: await attachedDeltas(context, target, sources) };
   const request = {
     target: target.manifest.digest,
     have: sources.map((image) => image.config),
-    formats,
+    formats: formats.map(formatName),
   };
   const plan = await orReason(() => api.plan(request, signal));
   if (plan === undefined) return { full, deltas: [], reason: 'the registry is no gateway' };
@@ -78,12 +85,18 @@ export async function findOffers(
   }
   const deltas = plan.ways.flatMap((way): OfferedDelta[] => {
     const image = sources.find((candidate) => candidate.config === way.sourceConfig);
-    const isKnown = way.format === undefined || formats.includes(way.format);
+    const isKnown = way.format === undefined || isReadable(formats, way.format);
     return way.method === 'delta' && image !== undefined && isKnown
       ? [{ ...way, held: image }]
       : [];
   });
   return { full, deltas };
+}
+
+/** Whether a machine that reads some formats reads one by its name. */
+function isReadable(formats: readonly LayerFormat[], name: string): boolean {
+  const format = parseFormatName(name);
+  return format !== undefined && formats.some((has) => covers(has, format));
 }
 
 /**
@@ -160,6 +173,11 @@ async function tryDelta(
   if (window > 2 ** config.limits.windowLog) {
     throw new SnapgateError('LIMIT_EXCEEDED', `the delta needs a window of ${window} bytes`);
   }
+  const format = delta.bounds?.format;
+  const formats = await readableFormats(encoderBytes(config.limits.encoderBytes));
+  if (format !== undefined && !isReadable(formats, nameOfNote(format) ?? format)) {
+    throw new SnapgateError('UNSUPPORTED', `the delta is for other machines: ${printable(format)}`);
+  }
   const way = await deltaWay(target, storage, held, delta);
   return { ...way, bytes: way.bytes + delta.size };
 }
@@ -199,8 +217,11 @@ async function waitForDelta(
 }
 
 function notMade(why: string): SnapgateError {
-  const printable = why.replace(/[^\x20-\x7e]/g, '?').slice(0, 300);
-  return new SnapgateError('JOB_FAILED', `the gateway made no delta: ${printable}`);
+  return new SnapgateError('JOB_FAILED', `the gateway made no delta: ${printable(why)}`);
+}
+
+function printable(text: string): string {
+  return text.replace(/[^\x20-\x7e]/g, '?').slice(0, 300);
 }
 
 async function pauseFor(milliseconds: number, signal?: AbortSignal): Promise<void> {

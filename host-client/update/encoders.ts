@@ -1,4 +1,11 @@
-import { formatName, type LayerFormat } from '../../shared/delta/formats.ts';
+import { totalmem } from 'node:os';
+import type { LayerFormat } from '../../shared/delta/formats.ts';
+import {
+  ENCODER_SET,
+  LZMA_VERSION,
+  memoryTier,
+  type Recompression,
+} from '../../shared/delta/machine-class.ts';
 import { createEncoders, type Encoders } from '../../shared/recompress/encoders.ts';
 import { zstdEncoder } from '../../shared/recompress/zstd/encoder.ts';
 import {
@@ -25,13 +32,30 @@ export async function findEncoders(): Promise<Encoders> {
   ]);
 }
 
-/** The names of the formats that can be applied here, most wanted first. */
-export async function readableFormats(): Promise<string[]> {
-  const zstd = await zstdVersion();
-  const recompressing: LayerFormat[] = [{ kind: 'snapgate', recompress: {} }];
-  if (zstd !== undefined) recompressing.unshift({ kind: 'snapgate', recompress: { zstd } });
-  const formats: LayerFormat[] = [...recompressing, { kind: 'snapgate' }, { kind: 'tar-diff' }];
-  return formats.map(formatName);
+/** Of a machine's memory an encoder may take one part in so many. */
+const MEMORY_SHARE = 4;
+const MIB = 1024 * 1024;
+
+/** Memory that an encoder may take where the configuration does not say, in bytes. */
+export function encoderBytes(configured: number | undefined): number {
+  return configured ?? memoryTier(totalmem() / MEMORY_SHARE / MIB) * MIB;
+}
+
+/** The formats that can be applied here, most wanted first; `bytes` are what an encoder may take. */
+export async function readableFormats(bytes: number): Promise<LayerFormat[]> {
+  const recompress = await machineClass(bytes);
+  const plain: LayerFormat[] = [{ kind: 'snapgate' }, { kind: 'tar-diff' }];
+  return recompress.memory === 0 ? plain : [{ kind: 'snapgate', recompress }, ...plain];
+}
+
+/** What this machine packs with: what decides which deltas it can apply. */
+async function machineClass(bytes: number): Promise<Recompression> {
+  const program = await zstdVersion();
+  return {
+    ...{ set: ENCODER_SET, memory: memoryTier(bytes / MIB), lzma: LZMA_VERSION },
+    zstd: process.versions.zstd,
+    ...(program === undefined ? {} : { program }),
+  };
 }
 
 async function zstdVersion(): Promise<string | undefined> {

@@ -1,19 +1,23 @@
 import { LAYER_DELTA, TAR_DIFF } from '../oci/media-types.ts';
+import {
+  commonRecompression,
+  coversRecompression,
+  formatRecompression,
+  parseRecompression,
+  type Recompression,
+} from './machine-class.ts';
 
 /**
  * In what form a delta brings layers, and what it asks of the machine that applies it. `recompress`:
- * compressed files are taken apart, and the machine packs them again with the encoders that come with
- * Snapgate and, where a version is named, with the system's own `zstd` of that version.
+ * compressed files are taken apart, and the machine packs them again with encoders of that class.
  */
 export type LayerFormat =
   | { readonly kind: 'tar-diff' }
-  | { readonly kind: 'snapgate'; readonly recompress?: { readonly zstd?: string | undefined } };
-
-const CLASS = /^(?:;recompress(?:;zstd=(\d{1,3}\.\d{1,3}\.\d{1,3}))?)?$/;
+  | { readonly kind: 'snapgate'; readonly recompress?: Recompression };
 
 /**
  * The name of a format where gateway and client agree on one: the media type of the layer deltas,
- * with `;recompress` and `;zstd=VERSION` behind it.
+ * with the class of the machine behind it where compressed files are packed again.
  */
 export function formatName(format: LayerFormat): string {
   return format.kind === 'tar-diff' ? TAR_DIFF : `${LAYER_DELTA}${classOf(format)}`;
@@ -37,15 +41,30 @@ export function nameOfNote(note: string): string | undefined {
   return format && formatName(format);
 }
 
+/** Whether a machine that reads one format can read a delta that was made for another. */
+export function covers(has: LayerFormat, needs: LayerFormat): boolean {
+  if (has.kind === 'tar-diff' || needs.kind === 'tar-diff') return has.kind === needs.kind;
+  if (needs.recompress === undefined) return true;
+  return has.recompress !== undefined && coversRecompression(has.recompress, needs.recompress);
+}
+
+/**
+ * The format in which a gateway with the encoders of `maker` makes deltas for a machine: undefined
+ * when it can make none of that kind.
+ */
+export function madeFormat(machine: LayerFormat, maker: Recompression): LayerFormat | undefined {
+  if (machine.kind === 'tar-diff' || machine.recompress === undefined) return machine;
+  const recompress = commonRecompression(machine.recompress, maker);
+  return recompress && { kind: 'snapgate', recompress };
+}
+
 function classOf(format: LayerFormat): string {
   if (format.kind === 'tar-diff' || format.recompress === undefined) return '';
-  const { zstd } = format.recompress;
-  return zstd === undefined ? ';recompress' : `;recompress;zstd=${zstd}`;
+  return `;${formatRecompression(format.recompress)}`;
 }
 
 function ownFormat(text: string): LayerFormat | undefined {
-  const found = CLASS.exec(text);
-  if (found === null) return undefined;
   if (text === '') return { kind: 'snapgate' };
-  return { kind: 'snapgate', recompress: found[1] === undefined ? {} : { zstd: found[1] } };
+  const recompress = text.startsWith(';') ? parseRecompression(text.slice(1)) : undefined;
+  return recompress && { kind: 'snapgate', recompress };
 }

@@ -1,7 +1,10 @@
+import { FORMAT_ANNOTATION } from '../../shared/delta/annotations.ts';
+import { formatNote, type LayerFormat } from '../../shared/delta/formats.ts';
 import { packTarDiff, type TarDiffWriter } from '../../shared/delta/tar-diff-writer.ts';
 import type { ContentWriter, StoredManifest } from '../../shared/oci/content.ts';
 import {
   DELTA_ARTIFACT,
+  LAYER_DELTA,
   OCI_CONFIG,
   OCI_EMPTY,
   OCI_MANIFEST,
@@ -42,16 +45,20 @@ export async function putTinyDelta(
   layerDelta: (layer: TinyImage['layers'][number]) => Promise<string | Uint8Array> = async (
     layer,
   ) => `delta ${layer.digest}`,
+  format: LayerFormat = { kind: 'tar-diff' },
+  more: Readonly<Record<string, string>> = {},
 ): Promise<StoredManifest> {
   const config = await putBytes(store, OCI_EMPTY, '{}');
   const { digest, bytes } = target.stored;
   const content = (kind: string) => ({ [`${PREFIX}content`]: kind });
   const held = new Set(source.layers.map((layer) => layer.diffId));
   const deltas = [];
+  const isOwn = format.kind === 'snapgate';
+  const mediaType = isOwn ? LAYER_DELTA : TAR_DIFF;
   for (const layer of target.layers) {
     if (held.has(layer.diffId)) continue;
     const annotations = { ...content('image-layer'), [`${PREFIX}to`]: layer.digest };
-    deltas.push({ ...(await putBytes(store, TAR_DIFF, await layerDelta(layer))), annotations });
+    deltas.push({ ...(await putBytes(store, mediaType, await layerDelta(layer))), annotations });
   }
   const manifest = storedManifest({
     ...{ schemaVersion: 2, mediaType: OCI_MANIFEST, artifactType: DELTA_ARTIFACT, config },
@@ -68,6 +75,8 @@ export async function putTinyDelta(
       [`${PREFIX}source`]: source.stored.digest,
       [`${PREFIX}source-config`]: source.config,
       [`${PREFIX}target`]: digest,
+      ...(isOwn ? { [FORMAT_ANNOTATION]: formatNote(format) } : {}),
+      ...more,
     },
   });
   await store.putManifest(manifest);

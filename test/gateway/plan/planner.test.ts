@@ -8,8 +8,11 @@ import { LayoutStore } from '../../../gateway/layout/layout-store.ts';
 import { type DeltaState, Planner } from '../../../gateway/plan/planner.ts';
 import { RepositoryFacts } from '../../../gateway/plan/repository-facts.ts';
 import { Catalogue } from '../../../gateway/store/catalogue.ts';
+import { FORMAT_ANNOTATION } from '../../../shared/delta/annotations.ts';
+import { formatName } from '../../../shared/delta/formats.ts';
+import type { Recompression } from '../../../shared/delta/machine-class.ts';
 import { sha256 } from '../../../shared/digest.ts';
-import { TAR_DIFF } from '../../../shared/oci/media-types.ts';
+import { LAYER_DELTA, TAR_DIFF } from '../../../shared/oci/media-types.ts';
 import { type PlanRequest, planSchema } from '../../../shared/plan.ts';
 import { putTinyDelta } from '../../support/tiny-delta.ts';
 import { putTinyImage, putTinyIndex, type TinyImage } from '../../support/tiny-image.ts';
@@ -32,11 +35,12 @@ afterEach(async () => {
   await rm(dir, { recursive: true, force: true });
 });
 
+const MAKER = { set: 1, memory: 1024, lzma: '5.8.4', zstd: '1.5.7', program: '1.5.4' };
 const BASE = { 'etc/base': 'base' };
 const NOISE = createHash('shake256', { outputLength: 4000 }).update('noise').digest();
 
 function plan(request: Partial<PlanRequest> & { target: string }) {
-  const planner = new Planner({ facts, deltaState: () => state });
+  const planner = new Planner({ facts, maker: MAKER, deltaState: () => state });
   return planner.plan('os/image', { have: [], ...request }, store);
 }
 
@@ -152,5 +156,73 @@ describe('a plan', () => {
     const answer = await plan({ target: 'v2', have: [source.config] });
     expect(answer.ways.map((w) => w.state)).toEqual(['ready', 'absent']);
     expect(answer.target.manifest).toBe(target.stored.digest);
+  });
+
+  describe('for a class of machines', () => {
+    const CLASS = { set: 1, memory: 128, lzma: '5.8.4', zstd: '1.5.7', program: '1.5.4' };
+    const nameOf = (more: Partial<Recompression> = {}) =>
+      formatName({ kind: 'snapgate', recompress: { ...CLASS, ...more } });
+    const pair = async () =>
+      [
+        await putTinyImage(store, [{ n: NOISE }], { tag: 'v1' }),
+        await putTinyImage(store, [{ n: NOISE, m: 'm' }], { tag: 'v2' }),
+      ] as const;
+
+    it.each([
+      ['the same class', {}, true],
+      ['more memory', { memory: 1024 }, true],
+      ['another zstd of its own', { program: '1.5.6' }, false],
+      ['another zstd inside of Node.js', { zstd: '1.5.6' }, false],
+      ['another liblzma', { lzma: '5.9.0' }, false],
+      ['less memory', { memory: 32 }, false],
+      ['other encoders of its own', { set: 2 }, false],
+    ])('gives a delta that was made for one to %s: %s', async (_, more, isGiven) => {
+      const [source, target] = await pair();
+      await putTinyDelta(store, source, target, undefined, { kind: 'snapgate', recompress: CLASS });
+      const answer = await plan({ target: 'v2', have: [source.config], formats: [nameOf(more)] });
+      const ready = answer.ways.filter((way) => way.method === 'delta' && way.state === 'ready');
+      expect(ready.map((way) => way.format)).toEqual(isGiven ? [nameOf()] : []);
+    });
+
+    it('makes one for what machine and gateway have in common', async () => {
+      const [source] = await pair();
+      const offered = async (more: Partial<Recompression>) => {
+        const formats = [nameOf(more), LAYER_DELTA];
+        const answer = await plan({ target: 'v2', have: [source.config], formats });
+        return answer.ways.find((way) => way.method === 'delta')?.format;
+      };
+      expect(await offered({})).toBe(nameOf());
+      expect(await offered({ memory: 700 })).toBe(nameOf({ memory: 256 }));
+      expect(await offered({ memory: 4096, zstd: '1.5.6' })).toBe(
+        nameOf({ memory: 1024, zstd: undefined }),
+      );
+      // The gateway's Node.js has that version inside.
+      expect(await offered({ program: '1.5.7' })).toBe(nameOf({ program: '1.5.7' }));
+      expect(await offered({ program: '9.9.9' })).toBe(nameOf({ program: undefined }));
+      expect(await offered({ lzma: '5.2.5' })).toBe(LAYER_DELTA);
+    });
+
+    it('offers one in the most wanted format beside a lesser one that is ready', async () => {
+      const [source, target] = await pair();
+      await putTinyDelta(store, source, target);
+      const formats = [nameOf(), LAYER_DELTA, TAR_DIFF];
+      const answer = await plan({ target: 'v2', have: [source.config], formats });
+      const deltas = answer.ways.filter((way) => way.method === 'delta');
+      expect(deltas.map((way) => [way.state, way.format])).toEqual([
+        ['ready', TAR_DIFF],
+        ['absent', nameOf()],
+      ]);
+    });
+
+    it('gives a delta of a class that is not known to nobody', async () => {
+      const [source, target] = await pair();
+      const unknown = { [FORMAT_ANNOTATION]: 'snapgate;recompress=1;disassemble=1' };
+      await putTinyDelta(store, source, target, undefined, { kind: 'snapgate' }, unknown);
+      const formats = [nameOf(), LAYER_DELTA, TAR_DIFF];
+      for (const asked of [{ formats }, {}]) {
+        const answer = await plan({ target: 'v2', have: [source.config], ...asked });
+        expect(answer.ways.map((way) => way.state)).toEqual(['ready', 'absent']);
+      }
+    });
   });
 });

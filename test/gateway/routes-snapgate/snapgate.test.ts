@@ -15,6 +15,8 @@ import type { DeltaJob, Plan } from '../../../shared/plan.ts';
 import { putTinyDelta } from '../../support/tiny-delta.ts';
 import { putTinyImage, type TinyImage } from '../../support/tiny-image.ts';
 
+const MAKER = { set: 1, memory: 1024, lzma: '5.8.4', zstd: '1.5.7' };
+
 let dir: string;
 const stores = new Map<string, LayoutStore>();
 let catalogue: Catalogue;
@@ -64,9 +66,9 @@ beforeEach(async () => {
     return { digest: delta.digest, size: delta.bytes.length };
   };
   jobs = new DeltaJobs({ make, catalogue, concurrency: 1, maxWaiting: 1 });
-  const planner = new Planner({ facts, deltaState: (key) => jobs.state(key) });
+  const planner = new Planner({ facts, maker: MAKER, deltaState: (key) => jobs.state(key) });
   app = new Hono();
-  app.route('/', snapgateRoutes({ access, facts, planner, jobs }));
+  app.route('/', snapgateRoutes({ access, facts, planner, jobs, maker: MAKER }));
   app.onError((thrown, c) => {
     const error = toSnapgateError(thrown);
     return c.json({ errors: [error] }, error.httpStatus as 400);
