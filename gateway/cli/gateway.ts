@@ -89,7 +89,7 @@ function appOptions(parts: Parts) {
   const { clientLimit } = config.listen;
   const { ensureSigned } = work;
   const planner = new Planner({
-    ...{ facts, maker, deltaState: (key) => jobs.state(key) },
+    ...{ facts, maker, deltaState: (key, bytes) => jobs.state(key, bytes) },
     ...(ensureSigned === undefined ? {} : { ensureSigned }),
   });
   return {

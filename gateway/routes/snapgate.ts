@@ -15,6 +15,7 @@ import { type DeltaJobs, finishedJob, type MadeDelta } from '../jobs/delta-jobs.
 import type { DeltaKey, Planner } from '../plan/planner.ts';
 import { madeFormatName } from '../plan/readable-formats.ts';
 import type { RepositoryFacts, RepositoryReader } from '../plan/repository-facts.ts';
+import { missingBytes } from '../plan/ways.ts';
 import type { ImageFacts } from '../store/facts.ts';
 
 /** Largest request body read, in bytes. */
@@ -85,7 +86,10 @@ async function postDelta(c: Context, deps: SnapgateRoutes): Promise<Response> {
   if (ready !== undefined) return answerJob(c, deps, repository, finishedJob(key, ready));
   try {
     const sourceRepository = request.sourceRepository ?? repository;
-    const job = deps.jobs.submit({ ...key, sourceRepository, sourceManifest: source.manifest });
+    const job = deps.jobs.submit({
+      ...{ ...key, sourceRepository, sourceManifest: source.manifest },
+      bytes: missingBytes(target, source),
+    });
     return answerJob(c, deps, repository, job);
   } catch (thrown) {
     if (thrown instanceof SnapgateError && thrown.code === 'TOOMANYREQUESTS') {

@@ -115,11 +115,12 @@ function reportOf(
   { machine, next, started, bytesWritten }: Run,
   to: UpdateReport['to'],
   fullBytes: number,
-  { method, fallbackReason, deployment }: Outcome,
+  { method, fallbackReason, deployment, estimate }: Outcome,
 ): UpdateReport {
   return {
     from: next?.manifest ?? null,
     ...{ to, method, bytesDownloaded: machine.received(), fullBytes, bytesWritten },
+    estimate: estimate ?? null,
     seconds: Math.round(performance.now() - started) / 1000,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
     fallbackReason: fallbackReason ?? null,
