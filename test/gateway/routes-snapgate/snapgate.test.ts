@@ -69,7 +69,17 @@ beforeEach(async () => {
   const deltaState = (key: DeltaKey, bytes: number) => jobs.state(key, bytes);
   const planner = new Planner({ facts, maker: MAKER, deltaState });
   app = new Hono();
-  app.route('/', snapgateRoutes({ access, facts, planner, jobs, maker: MAKER }));
+  app.route(
+    '/',
+    snapgateRoutes({
+      clientAccess: access,
+      originOf: () => 'http://gateway.test',
+      facts,
+      planner,
+      jobs,
+      maker: MAKER,
+    }),
+  );
   app.onError((thrown, c) => {
     const error = toSnapgateError(thrown);
     return c.json({ errors: [error] }, error.httpStatus as 400);
