@@ -48,6 +48,8 @@ const waitsSchema = v.strictObject({
   answerSeconds: v.optional(count(1), 30),
   /** Longest pause inside a body. */
   stallSeconds: v.optional(count(1), 60),
+  /** Until all metadata of a channel has come. */
+  metadataSeconds: v.optional(count(1), 300),
   /** How long a delta that is not made yet is waited for before the whole image is taken. */
   deltaSeconds: v.optional(count(0), 900),
   /** How long Podman may keep its storage locked. */

@@ -46,7 +46,8 @@ export async function checkForUpdate(machine: Machine, signal?: AbortSignal): Pr
   if (seen?.image === image && seen.resolved === tagDigest && seen.manifest === from) {
     return { update: false, image, from, to: from, fullBytes: seen.fullBytes, ways: [] };
   }
-  const trusted = await resolveTarget(source, config.tag, platform, signal);
+  const wanted = source.wanted ?? config.tag;
+  const trusted = await resolveTarget(source, wanted, platform, signal);
   const target = await readTarget(reader, trusted, platform, signal);
   const to = target.manifest.digest;
   const { fullBytes } = target;

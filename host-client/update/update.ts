@@ -37,7 +37,7 @@ function attemptOf(report: UpdateReport, options: UpdateOptions): Omit<Attempt, 
 }
 
 async function runUpdate(machine: Machine, options: UpdateOptions): Promise<UpdateReport> {
-  const { config, deployments, events, state } = machine;
+  const { config, channels, deployments, events, state } = machine;
   const { signal } = options;
   const started = performance.now();
   events.step('recover');
@@ -53,6 +53,7 @@ async function runUpdate(machine: Machine, options: UpdateOptions): Promise<Upda
     seen.image === channelName(config) &&
     seen.resolved === source.tagDigest &&
     seen.manifest === next?.manifest;
+  if (isSame) await channels.remember(seen.manifest, source.channel);
   if (isSame) return reportOf(run, seen.manifest, seen.fullBytes, { method: 'none' });
 
   const { reader } = source;
@@ -65,10 +66,11 @@ async function runUpdate(machine: Machine, options: UpdateOptions): Promise<Upda
   await refuseFailed(run, trusted.manifest.digest);
   const target = await readTarget(reader, trusted, machine.platform, signal);
   const { fullBytes, resolved, manifest } = target;
-  const remember = () =>
-    state.remember({
-      ...{ image: channelName(config), resolved, manifest: manifest.digest, fullBytes },
-    });
+  const remember = async () => {
+    await channels.remember(manifest.digest, source.channel);
+    const image = channelName(config);
+    await state.remember({ image, resolved, manifest: manifest.digest, fullBytes });
+  };
   if (next?.manifest === manifest.digest) {
     await remember();
     return reportOf(run, manifest.digest, fullBytes, { method: 'none' });
