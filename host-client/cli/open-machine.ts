@@ -58,7 +58,7 @@ async function openMachine(config: Config, line: Line, events: ProgressReport): 
     ...{ config, state, events },
     platform: config.platform === undefined ? ownPlatform() : parsePlatform(config.platform),
     downloads: new Downloads(state.downloads),
-    storage: await openStorage({ graphRoot, runRoot }),
+    storage: await openStorage({ graphRoot, runRoot, ...config.storage }),
     deployments: new Deployments(deploymentsDir, root, bootSwitch(config)),
     channels,
     connect: (signal) => connect(config, line, channels, signal),
