@@ -26,8 +26,6 @@ export type LayerDelta = {
   readonly size: number;
   /** Temporary room that applying it takes, in bytes. */
   readonly room: number;
-  /** Seconds for which encoders run when it is applied. */
-  readonly encodeSeconds: number;
 };
 
 /** What making a layer delta takes. */
@@ -61,19 +59,19 @@ export async function makeLayerDelta(
   options: LayerDeltaOptions,
 ): Promise<LayerDelta | undefined> {
   const path = join(options.folder, options.name);
-  let cost = { room: 0, encodeSeconds: 0 };
-  const onCost = (room: number, encodeSeconds: number) => {
-    cost = { room, encodeSeconds };
+  let room = 0;
+  const onRoom = (bytes: number) => {
+    room = bytes;
   };
   const chunks =
-    options.format === 'tar-diff' ? tarDiff(layer, options) : own(layer, options, path, onCost);
+    options.format === 'tar-diff' ? tarDiff(layer, options) : own(layer, options, path, onRoom);
   const written = await writeHashed(path, chunks, options.maxBytes);
   if (written === undefined || written.size === 0) {
     await rm(path);
     return undefined;
   }
   await prove(path, options);
-  return { path, ...cost, ...written };
+  return { path, room, ...written };
 }
 
 function tarDiff(layer: TargetLayer, options: LayerDeltaOptions): AsyncIterable<Uint8Array> {
@@ -88,14 +86,14 @@ function own(
   layer: TargetLayer,
   options: LayerDeltaOptions,
   path: string,
-  onCost: (room: number, encodeSeconds: number) => void,
+  onRoom: (bytes: number) => void,
 ): AsyncIterable<Uint8Array> {
   const { store, diffId, packing, maxBytes, tarLimits } = options;
   return ownLayerDelta(layer, new OwnPlans(layer, options), {
     ...{ store, diffId, maxBytes, tarLimits, bodyPath: `${path}-body` },
     ...{ level: packing.level, windowLog: packing.windowLog },
     onProgress: progressOf(layer, options),
-    onCost,
+    onRoom,
   });
 }
 

@@ -22,11 +22,8 @@ export type OwnDeltaOptions = {
   readonly maxBytes: number;
   readonly tarLimits: TarLimits;
   readonly onProgress: (position: number) => void;
-  /**
-   * Takes what applying takes: temporary room in bytes, for parts and headers of the source, and the
-   * seconds of encoders.
-   */
-  readonly onCost: (room: number, encodeSeconds: number) => void;
+  /** Takes the temporary room that applying takes, in bytes: parts, and headers of the source. */
+  readonly onRoom: (bytes: number) => void;
 };
 
 /**
@@ -49,7 +46,7 @@ export async function* ownLayerDelta(
       const output = { size: layer.spool.size, digest: options.diffId };
       const header = await writer.finish({ ...output, sourceLayers: headers.layers });
       if (limited.isOver) return;
-      options.onCost(writer.temporaryBytes + headers.bytes, writer.encodeSeconds);
+      options.onRoom(writer.temporaryBytes + headers.bytes);
       yield header;
     } finally {
       writer.close();

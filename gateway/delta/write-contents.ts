@@ -168,8 +168,7 @@ export class ContentWork {
     const operations = this.#runs.operations(runs, sources.length, 0);
     const built = await writer.build(content.size, sources, operations);
     const text = Buffer.from(recipe.text, 'latin1');
-    const { memoryBytes, seconds } = recipe;
-    const packed = writer.encode(built, text, stream.size, memoryBytes, seconds);
+    const packed = writer.encode(built, text, stream.size, recipe.memoryBytes);
     writer.free(built);
     if (base?.kind === 'part') writer.free(base.part);
     return packed;

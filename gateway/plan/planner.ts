@@ -6,22 +6,11 @@ import type { DeltaFacts, ImageFacts } from '../store/facts.ts';
 import { resolveManifest } from './read-image.ts';
 import { type ReadableFormats, readableFormats } from './readable-formats.ts';
 import type { RepositoryFacts, RepositoryReader } from './repository-facts.ts';
-import {
-  fullBytes,
-  fullWay,
-  missingBytes,
-  needsLayers,
-  openDeltaWay,
-  readyDeltaWay,
-  sortWays,
-} from './ways.ts';
+import { fullBytes, fullWay, needsLayers, openDeltaWay, readyDeltaWay, sortWays } from './ways.ts';
 
-/**
- * What the jobs know about a delta that does not exist yet; `make` is an estimate of the seconds until
- * it does.
- */
+/** What the jobs know about a delta that does not exist yet. */
 export type DeltaState =
-  | { readonly state: 'absent' | 'computing'; readonly make: number }
+  | { readonly state: 'absent' | 'computing' }
   | { readonly state: 'refused'; readonly reason: string };
 
 /** Which delta is meant. */
@@ -36,8 +25,8 @@ export type PlannerOptions = {
   readonly facts: RepositoryFacts;
   /** What the gateway packs with, where it makes deltas. */
   readonly maker: Recompression;
-  /** What became of making a delta for layers of so many bytes, as they travel whole. */
-  readonly deltaState: (key: DeltaKey, bytes: number) => DeltaState;
+  /** What became of making a delta. */
+  readonly deltaState: (key: DeltaKey) => DeltaState;
   /** Called with each target before the plan is answered, so that it is signed by then. */
   readonly ensureSigned?: (target: {
     readonly repository: string;
@@ -130,9 +119,10 @@ export class Planner {
     const isMade = readable.some((delta) => delta.format === undefined || delta.format === format);
     if (format === undefined || isMade || !needsLayers(target, source)) return ways;
     const key = { repository, sourceConfig: source.config, target: target.manifest, format };
-    const found = this.#options.deltaState(key, missingBytes(target, source));
+    const found = this.#options.deltaState(key);
     // Where there is one, another that is refused says nothing.
     if (found.state === 'refused' && ways.length > 0) return ways;
-    return [...ways, openDeltaWay(target, source, format, found)];
+    const reason = found.state === 'refused' ? found.reason : undefined;
+    return [...ways, openDeltaWay(source, format, found.state, reason)];
   }
 }
