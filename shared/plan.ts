@@ -11,6 +11,7 @@ const digest = v.pipe(
   v.transform((text) => text as Digest),
 );
 const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const seconds = v.pipe(v.number(), v.finite(), v.minValue(0));
 
 /** How one layer of the target comes to the machine. */
 const layerSchema = v.object({
@@ -30,6 +31,11 @@ const waySchema = v.object({
   /** Exact bytes of all blobs and manifests this way fetches; absent while a delta is not made yet. */
   bytes: v.optional(bytes),
   layers: v.optional(v.array(layerSchema)),
+  /**
+   * Estimates: until the delta is made, where it is not yet; and of building on one common core. What
+   * the line takes is for the client to say, who knows its rate.
+   */
+  seconds: v.optional(v.object({ make: v.optional(seconds), build: seconds })),
   /** Media type of the layer deltas, for `delta`. */
   format: v.optional(v.string()),
   /** ready: can be fetched now; absent: POST to `deltas` makes it; computing; refused: see reason. */

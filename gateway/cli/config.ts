@@ -4,15 +4,9 @@ import * as v from 'valibot';
 import { parse, YAMLParseError } from 'yaml';
 import { SnapgateError } from '../../shared/errors.ts';
 import { LOG_LEVELS } from '../../shared/log.ts';
-import { isRepositoryPattern } from '../../shared/policy/repository-pattern.ts';
+import { accessSchema } from './access-config.ts';
+import { count, filePath, pattern } from './config-fields.ts';
 
-const count = (least: number, most: number) =>
-  v.pipe(v.number(), v.integer(), v.minValue(least), v.maxValue(most));
-const filePath = v.pipe(v.string(), v.minLength(1));
-const pattern = v.pipe(
-  v.string(),
-  v.check(isRepositoryPattern, 'must be a repository, a prefix of it followed by /*, or *'),
-);
 const origin = v.pipe(
   v.string(),
   v.check((text) => isOrigin(text), 'must be http://HOST[:PORT] or https://HOST[:PORT]'),
@@ -27,8 +21,10 @@ const listenSchema = v.strictObject({
     v.strictObject({
       certificate: filePath,
       key: filePath,
-      /** Certificates of the authorities whose clients alone are served, as PEM. */
+      /** Certificates of the authorities whose clients are known, as PEM. */
       clientCa: v.optional(filePath),
+      /** `optional` serves those without one as well, for access rules to tell them apart. */
+      clientCertificates: v.optional(v.picklist(['required', 'optional']), 'required'),
     }),
   ),
   /** How much one client address may ask. */
@@ -118,6 +114,8 @@ const configSchema = v.strictObject({
   /** The gateway's origin as clients write it; signatures carry its host. */
   publicUrl: v.optional(origin),
   upstream: upstreamSchema,
+  /** Who may use the gateway; absent, the registry alone says who may what. */
+  access: v.optional(accessSchema),
   /** Folder of the catalogue and of work in progress. */
   data: filePath,
   deltas: v.optional(deltasSchema, {}),
@@ -183,16 +181,22 @@ function isOrigin(text: string): boolean {
 
 function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
   const at = (path: string) => resolve(folder, path);
-  const { listen, upstream, signing, gate } = config;
+  const { listen, upstream, signing, gate, access } = config;
   const { credentials, ca } = upstream;
   return {
     ...config,
     data: at(config.data),
+    access: access && {
+      ...access,
+      ...(access.htpasswd === undefined ? {} : { htpasswd: at(access.htpasswd) }),
+      oidc: access.oidc.map(({ ca, ...one }) => (ca === undefined ? one : { ...one, ca: at(ca) })),
+    },
     gate: gate && { ...gate, policy: at(gate.policy) },
     listen: {
       ...listen,
       ...(listen.tls && {
         tls: {
+          ...listen.tls,
           ...{ certificate: at(listen.tls.certificate), key: at(listen.tls.key) },
           ...(listen.tls.clientCa === undefined ? {} : { clientCa: at(listen.tls.clientCa) }),
         },

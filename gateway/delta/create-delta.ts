@@ -124,6 +124,7 @@ class DeltaWork {
   #installedBytes = 0;
   #windowBytes = 0;
   #room = 0;
+  #encodeSeconds = 0;
 
   constructor(options: CreateDeltaOptions, layers: PlanLayer[], folder: string) {
     this.#options = options;
@@ -199,6 +200,7 @@ class DeltaWork {
       if (made === undefined) return { blob: original, to, tarBytes };
       this.#deltas.set(made.digest, made.path);
       this.#room = Math.max(this.#room, made.room);
+      this.#encodeSeconds += made.encodeSeconds;
       this.#windowBytes = Math.max(this.#windowBytes, 2 ** packing.windowLog);
       this.#layers[index] = { diffId, kind: 'delta', bytes: made.size };
       const blob = {
@@ -228,6 +230,7 @@ class DeltaWork {
       temporaryBytes: this.#room,
       installedBytes: this.#installedBytes,
       windowBytes: this.#windowBytes * STREAM_COUNT[this.#format.kind],
+      ...(this.#encodeSeconds === 0 ? {} : { encodeSeconds: this.#encodeSeconds }),
     };
   }
 

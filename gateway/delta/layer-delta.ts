@@ -26,6 +26,8 @@ export type LayerDelta = {
   readonly size: number;
   /** Temporary room that applying it takes, in bytes. */
   readonly room: number;
+  /** Seconds for which encoders run when it is applied. */
+  readonly encodeSeconds: number;
 };
 
 /** What making a layer delta takes. */
@@ -59,19 +61,19 @@ export async function makeLayerDelta(
   options: LayerDeltaOptions,
 ): Promise<LayerDelta | undefined> {
   const path = join(options.folder, options.name);
-  let room = 0;
-  const onRoom = (bytes: number) => {
-    room = bytes;
+  let cost = { room: 0, encodeSeconds: 0 };
+  const onCost = (room: number, encodeSeconds: number) => {
+    cost = { room, encodeSeconds };
   };
   const chunks =
-    options.format === 'tar-diff' ? tarDiff(layer, options) : own(layer, options, path, onRoom);
+    options.format === 'tar-diff' ? tarDiff(layer, options) : own(layer, options, path, onCost);
   const written = await writeHashed(path, chunks, options.maxBytes);
   if (written === undefined || written.size === 0) {
     await rm(path);
     return undefined;
   }
   await prove(path, options);
-  return { path, room, ...written };
+  return { path, ...cost, ...written };
 }
 
 function tarDiff(layer: TargetLayer, options: LayerDeltaOptions): AsyncIterable<Uint8Array> {
@@ -86,14 +88,14 @@ function own(
   layer: TargetLayer,
   options: LayerDeltaOptions,
   path: string,
-  onRoom: (bytes: number) => void,
+  onCost: (room: number, encodeSeconds: number) => void,
 ): AsyncIterable<Uint8Array> {
   const { store, diffId, packing, maxBytes, tarLimits } = options;
   return ownLayerDelta(layer, new OwnPlans(layer, options), {
     ...{ store, diffId, maxBytes, tarLimits, bodyPath: `${path}-body` },
     ...{ level: packing.level, windowLog: packing.windowLog },
     onProgress: progressOf(layer, options),
-    onRoom,
+    onCost,
   });
 }
 

@@ -33,7 +33,11 @@ export type OpenedStream = {
   readonly format: PackedFormat;
   readonly content: SpooledStretch;
   /** Proved to give the very bytes of the stream; absent where that was not asked for. */
-  readonly recipe?: { readonly text: string; readonly memoryBytes: number };
+  readonly recipe?: {
+    readonly text: string;
+    readonly memoryBytes: number;
+    readonly seconds: number;
+  };
   readonly members: readonly Member[];
 };
 
@@ -103,8 +107,9 @@ async function prove(
   const again = { size: content.size, open: () => chunksOf(content, 0, content.size) };
   const recipe = await findRecipe(encoders, source, part, again, { maxMemoryBytes });
   if (recipe === undefined) return undefined;
-  const { memoryBytes } = recipeCost(encoders, recipe, content.size);
-  return { text: formatRecipe(recipe), memoryBytes };
+  const { memoryBytes, secondsPerMegabyte } = recipeCost(encoders, recipe, content.size);
+  const seconds = (secondsPerMegabyte * content.size) / 1e6;
+  return { text: formatRecipe(recipe), memoryBytes, seconds };
 }
 
 async function membersOf(content: ByteSource): Promise<Member[]> {

@@ -22,8 +22,11 @@ export type OwnDeltaOptions = {
   readonly maxBytes: number;
   readonly tarLimits: TarLimits;
   readonly onProgress: (position: number) => void;
-  /** Takes the temporary room that applying takes, in bytes: parts, and headers of the source. */
-  readonly onRoom: (bytes: number) => void;
+  /**
+   * Takes what applying takes: temporary room in bytes, for parts and headers of the source, and the
+   * seconds of encoders.
+   */
+  readonly onCost: (room: number, encodeSeconds: number) => void;
 };
 
 /**
@@ -46,7 +49,7 @@ export async function* ownLayerDelta(
       const output = { size: layer.spool.size, digest: options.diffId };
       const header = await writer.finish({ ...output, sourceLayers: headers.layers });
       if (limited.isOver) return;
-      options.onRoom(writer.temporaryBytes + headers.bytes);
+      options.onCost(writer.temporaryBytes + headers.bytes, writer.encodeSeconds);
       yield header;
     } finally {
       writer.close();

@@ -168,7 +168,8 @@ export class ContentWork {
     const operations = this.#runs.operations(runs, sources.length, 0);
     const built = await writer.build(content.size, sources, operations);
     const text = Buffer.from(recipe.text, 'latin1');
-    const packed = writer.encode(built, text, stream.size, recipe.memoryBytes);
+    const { memoryBytes, seconds } = recipe;
+    const packed = writer.encode(built, text, stream.size, memoryBytes, seconds);
     writer.free(built);
     if (base?.kind === 'part') writer.free(base.part);
     return packed;

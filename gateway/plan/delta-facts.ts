@@ -1,4 +1,9 @@
-import { DELTA_ANNOTATION, FORMAT_ANNOTATION } from '../../shared/delta/annotations.ts';
+import {
+  DELTA_ANNOTATION,
+  FORMAT_ANNOTATION,
+  readBounds,
+  readTarBytes,
+} from '../../shared/delta/annotations.ts';
 import { nameOfNote } from '../../shared/delta/formats.ts';
 import { type Digest, isDigest } from '../../shared/digest.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
@@ -31,8 +36,9 @@ export function deltaFacts(stored: StoredManifest): DeltaFacts | undefined {
     ...{ artifact: stored.digest, size, target, sourceConfig },
     ...(isDigest(sourceManifest) ? { sourceManifest } : {}),
     ...(format === undefined ? {} : { format }),
+    ...encodeSecondsOf(manifest),
     bytes: manifest.layers.reduce((sum, layer) => sum + layer.size, size),
-    parts: parts.map(({ to, kind, bytes }) => ({ to, kind, bytes })),
+    parts: parts.map(({ mediaType: _, ...part }) => part),
   };
 }
 
@@ -44,6 +50,24 @@ function formatOf(manifest: Manifest, parts: readonly Part[]): string | undefine
   const mediaType = parts.find((part) => part.kind === 'delta')?.mediaType;
   if (mediaType !== LAYER_DELTA) return mediaType;
   return nameOfNote(manifest.annotations?.[FORMAT_ANNOTATION] ?? '') ?? `${mediaType};unknown`;
+}
+
+function encodeSecondsOf(manifest: Manifest): Pick<DeltaFacts, 'encodeSeconds'> {
+  try {
+    const seconds = readBounds(manifest)?.encodeSeconds;
+    return seconds === undefined ? {} : { encodeSeconds: seconds };
+  } catch {
+    return {};
+  }
+}
+
+function tarBytesOf(layer: Manifest['layers'][number]): { tarBytes?: number } {
+  try {
+    const tarBytes = readTarBytes(layer);
+    return tarBytes === undefined ? {} : { tarBytes };
+  } catch {
+    return {};
+  }
 }
 
 function tryParse(bytes: Uint8Array): Manifest | undefined {
@@ -58,12 +82,13 @@ type Part = DeltaFacts['parts'][number] & { readonly mediaType: string };
 
 function deltaParts(manifest: Manifest): Part[] {
   const parts: Part[] = [];
-  for (const { annotations, mediaType, size } of manifest.layers) {
+  for (const layer of manifest.layers) {
+    const { annotations, mediaType, size } = layer;
     if (annotations?.[`${DELTA_ANNOTATION}content`] !== 'image-layer') continue;
     const to = annotations[`${DELTA_ANNOTATION}to`] ?? '';
     if (!isDigest(to)) continue;
     const kind = layerCompression(mediaType) === undefined ? 'delta' : 'full';
-    parts.push({ to: to as Digest, kind, bytes: size, mediaType });
+    parts.push({ ...{ to: to as Digest, kind, bytes: size, mediaType }, ...tarBytesOf(layer) });
   }
   return parts;
 }

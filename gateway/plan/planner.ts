@@ -6,11 +6,22 @@ import type { DeltaFacts, ImageFacts } from '../store/facts.ts';
 import { resolveManifest } from './read-image.ts';
 import { type ReadableFormats, readableFormats } from './readable-formats.ts';
 import type { RepositoryFacts, RepositoryReader } from './repository-facts.ts';
-import { fullBytes, fullWay, needsLayers, openDeltaWay, readyDeltaWay, sortWays } from './ways.ts';
+import {
+  fullBytes,
+  fullWay,
+  missingBytes,
+  needsLayers,
+  openDeltaWay,
+  readyDeltaWay,
+  sortWays,
+} from './ways.ts';
 
-/** What the jobs know about a delta that does not exist yet. */
+/**
+ * What the jobs know about a delta that does not exist yet; `make` is an estimate of the seconds until
+ * it does.
+ */
 export type DeltaState =
-  | { readonly state: 'absent' | 'computing' }
+  | { readonly state: 'absent' | 'computing'; readonly make: number }
   | { readonly state: 'refused'; readonly reason: string };
 
 /** Which delta is meant. */
@@ -25,8 +36,8 @@ export type PlannerOptions = {
   readonly facts: RepositoryFacts;
   /** What the gateway packs with, where it makes deltas. */
   readonly maker: Recompression;
-  /** What became of making a delta. */
-  readonly deltaState: (key: DeltaKey) => DeltaState;
+  /** What became of making a delta for layers of so many bytes, as they travel whole. */
+  readonly deltaState: (key: DeltaKey, bytes: number) => DeltaState;
   /** Called with each target before the plan is answered, so that it is signed by then. */
   readonly ensureSigned?: (target: {
     readonly repository: string;
@@ -119,10 +130,9 @@ export class Planner {
     const isMade = readable.some((delta) => delta.format === undefined || delta.format === format);
     if (format === undefined || isMade || !needsLayers(target, source)) return ways;
     const key = { repository, sourceConfig: source.config, target: target.manifest, format };
-    const found = this.#options.deltaState(key);
+    const found = this.#options.deltaState(key, missingBytes(target, source));
     // Where there is one, another that is refused says nothing.
     if (found.state === 'refused' && ways.length > 0) return ways;
-    const reason = found.state === 'refused' ? found.reason : undefined;
-    return [...ways, openDeltaWay(source, format, found.state, reason)];
+    return [...ways, openDeltaWay(target, source, format, found)];
   }
 }

@@ -1,4 +1,5 @@
 import type { Digest } from '../../shared/digest.ts';
+import { buildSeconds, roundEstimate, unpackedBytes } from '../../shared/estimate.ts';
 import type { PlanLayer, PlanWay } from '../../shared/plan.ts';
 import { fullLayers, layerBytes } from '../delta/layer-plan.ts';
 import type { DeltaFacts, ImageFacts } from '../store/facts.ts';
@@ -13,7 +14,12 @@ export function fullWay(target: ImageFacts, source?: ImageFacts): PlanWay {
   const layers = fullLayers(target, source === undefined ? [] : [source]);
   const from =
     source === undefined ? {} : { sourceConfig: source.config, sourceManifest: source.manifest };
-  return { method: 'full', ...from, state: 'ready', bytes: layerBytes(target, layers), layers };
+  const packedBytes = layers.reduce((sum, layer) => sum + layer.bytes, 0);
+  const build = buildSeconds({ packedBytes, rebuiltBytes: 0, encodeSeconds: 0 });
+  return {
+    ...{ method: 'full', ...from, state: 'ready', bytes: layerBytes(target, layers), layers },
+    seconds: { build: roundEstimate(build) },
+  };
 }
 
 /** The way of a delta that exists. Undefined when it leaves a layer of the target open. */
@@ -42,24 +48,46 @@ export function readyDeltaWay(
   }
   return {
     ...{ method: 'delta', sourceConfig: source.config, sourceManifest: source.manifest },
-    ...{ bytes: delta.bytes, layers },
+    ...{ bytes: delta.bytes, layers, seconds: { build: roundEstimate(deltaSeconds(delta)) } },
     ...(delta.format === undefined ? {} : { format: delta.format }),
     ...{ state: 'ready', artifact: { digest: delta.artifact, size: delta.size } },
   };
 }
 
-/** A delta that cannot be fetched now. */
+/** Seconds that building from a delta takes, without the layers that are held. */
+function deltaSeconds({ parts, encodeSeconds = 0 }: DeltaFacts): number {
+  const sum = (kind: 'delta' | 'full', bytesOf: (part: DeltaFacts['parts'][number]) => number) =>
+    parts.filter((part) => part.kind === kind).reduce((all, part) => all + bytesOf(part), 0);
+  return buildSeconds({
+    packedBytes: sum('full', (part) => part.bytes),
+    rebuiltBytes: sum('delta', (part) => part.tarBytes ?? unpackedBytes(part.bytes)),
+    encodeSeconds,
+  });
+}
+
+/** A delta that cannot be fetched now; `make` are the seconds until it is there. */
 export function openDeltaWay(
+  target: ImageFacts,
   source: ImageFacts,
   format: string,
-  state: 'absent' | 'computing' | 'refused',
-  reason?: string,
+  found:
+    | { readonly state: 'absent' | 'computing'; readonly make: number }
+    | { readonly state: 'refused'; readonly reason: string },
 ): PlanWay {
+  const rebuiltBytes = unpackedBytes(missingBytes(target, source));
+  const build = roundEstimate(buildSeconds({ packedBytes: 0, rebuiltBytes, encodeSeconds: 0 }));
   return {
     ...{ method: 'delta', sourceConfig: source.config, sourceManifest: source.manifest },
-    ...{ format, state },
-    ...(reason === undefined ? {} : { reason }),
+    ...{ format, state: found.state },
+    ...(found.state === 'refused'
+      ? { reason: found.reason }
+      : { seconds: { make: roundEstimate(found.make), build } }),
   };
+}
+
+/** Bytes of the layers, as they travel, that a machine misses which holds `source`. */
+export function missingBytes(target: ImageFacts, source: ImageFacts): number {
+  return fullLayers(target, [source]).reduce((sum, layer) => sum + layer.bytes, 0);
 }
 
 /** Whether any layer of the target is missing on a machine that holds `source`. */

@@ -1,4 +1,4 @@
-import { type Context, Hono } from 'hono';
+import { Hono } from 'hono';
 import * as v from 'valibot';
 import type { Recompression } from '../../shared/delta/machine-class.ts';
 import { type Digest, isDigest } from '../../shared/digest.ts';
@@ -15,7 +15,10 @@ import { type DeltaJobs, finishedJob, type MadeDelta } from '../jobs/delta-jobs.
 import type { DeltaKey, Planner } from '../plan/planner.ts';
 import { madeFormatName } from '../plan/readable-formats.ts';
 import type { RepositoryFacts, RepositoryReader } from '../plan/repository-facts.ts';
+import { missingBytes } from '../plan/ways.ts';
 import type { ImageFacts } from '../store/facts.ts';
+import { authorize, type WithAccess } from './authorize.ts';
+import type { GatewayContext, GatewayEnv } from './exchange.ts';
 
 /** Largest request body read, in bytes. */
 const MAX_BODY_BYTES = 64 * 1024;
@@ -35,8 +38,8 @@ export type ClientAccess = {
 };
 
 /** What the routes need. */
-export type SnapgateRoutes = {
-  readonly access: ClientAccess;
+export type SnapgateRoutes = WithAccess & {
+  readonly clientAccess: ClientAccess;
   readonly facts: RepositoryFacts;
   readonly planner: Planner;
   readonly jobs: DeltaJobs;
@@ -48,23 +51,23 @@ export type SnapgateRoutes = {
  * The gateway's own API under `/v2/<name>/_snapgate/`: `POST plan`, `POST deltas`,
  * `GET deltas/<id>`. A repository's parts never begin with an underscore, so these paths are free.
  */
-export function snapgateRoutes(deps: SnapgateRoutes): Hono {
-  const app = new Hono();
+export function snapgateRoutes(deps: SnapgateRoutes): Hono<GatewayEnv> {
+  const app = new Hono<GatewayEnv>();
   app.post('/v2/:name{.+}/_snapgate/plan', (c) => postPlan(c, deps));
   app.post('/v2/:name{.+}/_snapgate/deltas', (c) => postDelta(c, deps));
   app.get('/v2/:name{.+}/_snapgate/deltas/:id{[0-9a-f]+}', (c) => getDelta(c, deps));
   return app;
 }
 
-async function postPlan(c: Context, { access, planner }: SnapgateRoutes): Promise<Response> {
+async function postPlan(c: GatewayContext, deps: SnapgateRoutes): Promise<Response> {
   const repository = repositoryOf(c.req.param('name'));
   const request = await readBody(c, planRequestSchema);
-  const opened = await access.open(c.req.raw, repository, checkReference(request.target));
+  const opened = await openFor(c, deps, repository, checkReference(request.target));
   if ('refusal' in opened) return opened.refusal;
-  return c.json(await planner.plan(repository, request, opened.reader, c.req.raw.signal));
+  return c.json(await deps.planner.plan(repository, request, opened.reader, c.req.raw.signal));
 }
 
-async function postDelta(c: Context, deps: SnapgateRoutes): Promise<Response> {
+async function postDelta(c: GatewayContext, deps: SnapgateRoutes): Promise<Response> {
   const repository = repositoryOf(c.req.param('name'));
   const request = await readBody(c, deltaRequestSchema);
   const format = madeFormatName(request.format ?? TAR_DIFF, deps.maker);
@@ -74,7 +77,7 @@ async function postDelta(c: Context, deps: SnapgateRoutes): Promise<Response> {
       hint: `Ask for ${TAR_DIFF} or ${LAYER_DELTA}.`,
     });
   }
-  const opened = await deps.access.open(c.req.raw, repository, request.target);
+  const opened = await openFor(c, deps, repository, request.target);
   if ('refusal' in opened) return opened.refusal;
   const source = await findSource(c, deps, repository, request, opened.reader);
   if (source instanceof Response) return source;
@@ -83,9 +86,13 @@ async function postDelta(c: Context, deps: SnapgateRoutes): Promise<Response> {
   const key = { repository, sourceConfig: source.config, target: target.manifest, format };
   const ready = await findReady(deps, opened.reader, key, signal);
   if (ready !== undefined) return answerJob(c, deps, repository, finishedJob(key, ready));
+  await authorize(c, deps, { action: 'delta', repository });
   try {
     const sourceRepository = request.sourceRepository ?? repository;
-    const job = deps.jobs.submit({ ...key, sourceRepository, sourceManifest: source.manifest });
+    const job = deps.jobs.submit({
+      ...{ ...key, sourceRepository, sourceManifest: source.manifest },
+      bytes: missingBytes(target, source),
+    });
     return answerJob(c, deps, repository, job);
   } catch (thrown) {
     if (thrown instanceof SnapgateError && thrown.code === 'TOOMANYREQUESTS') {
@@ -95,17 +102,28 @@ async function postDelta(c: Context, deps: SnapgateRoutes): Promise<Response> {
   }
 }
 
-async function getDelta(c: Context, deps: SnapgateRoutes): Promise<Response> {
+/** The repository as this client may see it. Throws UNAUTHORIZED, DENIED. */
+async function openFor(
+  c: GatewayContext,
+  deps: SnapgateRoutes,
+  repository: string,
+  tagOrDigest: string | undefined,
+): ReturnType<ClientAccess['open']> {
+  await authorize(c, deps, { action: 'pull', repository });
+  return deps.clientAccess.open(c.req.raw, repository, tagOrDigest);
+}
+
+async function getDelta(c: GatewayContext, deps: SnapgateRoutes): Promise<Response> {
   const repository = repositoryOf(c.req.param('name'));
   const { job, target } = deps.jobs.find(repository, c.req.param('id') ?? '');
-  const opened = await deps.access.open(c.req.raw, repository, target);
+  const opened = await openFor(c, deps, repository, target);
   if ('refusal' in opened) return opened.refusal;
   return answerJob(c, deps, repository, job);
 }
 
 /** 202 with where and when to ask again while a job is open; 200 once it has ended. */
 function answerJob(
-  c: Context,
+  c: GatewayContext,
   { jobs }: SnapgateRoutes,
   repository: string,
   job: DeltaJob,
@@ -119,18 +137,18 @@ function answerJob(
 
 /** The source image, which the client must be able to read itself; or the registry's refusal. */
 async function findSource(
-  c: Context,
+  c: GatewayContext,
   deps: SnapgateRoutes,
   repository: string,
   request: DeltaRequest,
   targetReader: RepositoryReader,
 ): Promise<ImageFacts | Response> {
-  const { access, facts } = deps;
+  const { facts } = deps;
   const { signal } = c.req.raw;
   const sourceRepository = repositoryOf(request.sourceRepository ?? repository);
   let reader = targetReader;
   if (sourceRepository !== repository) {
-    const opened = await access.open(c.req.raw, sourceRepository, undefined);
+    const opened = await openFor(c, deps, sourceRepository, undefined);
     if ('refusal' in opened) return opened.refusal;
     reader = opened.reader;
   }
@@ -139,7 +157,7 @@ async function findSource(
     return readTarget(deps, sourceRepository, request.source, reader, signal);
   }
   // What the catalogue knows may be gone by now, or out of this client's reach.
-  const opened = await access.open(c.req.raw, sourceRepository, byConfig.manifest);
+  const opened = await openFor(c, deps, sourceRepository, byConfig.manifest);
   return 'refusal' in opened ? opened.refusal : byConfig;
 }
 
@@ -193,7 +211,7 @@ function checkReference(text: string): string {
 }
 
 /** Reads a bounded JSON body. Throws LIMIT_EXCEEDED, USAGE. */
-async function readBody<T>(c: Context, schema: v.GenericSchema<unknown, T>): Promise<T> {
+async function readBody<T>(c: GatewayContext, schema: v.GenericSchema<unknown, T>): Promise<T> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of c.req.raw.body ?? []) {

@@ -5,7 +5,7 @@ import type { Digest } from '../../shared/digest.ts';
 import type { DeltaFacts, GateRecord, ImageFacts, JobRecord } from './facts.ts';
 
 /** Raised whenever the tables change: an older file is then thrown away and filled anew. */
-const SCHEMA_VERSION = 2;
+const SCHEMA_VERSION = 3;
 const SCHEMA = `
   CREATE TABLE manifest (
     repository TEXT NOT NULL, digest TEXT NOT NULL, config TEXT NOT NULL, facts TEXT,

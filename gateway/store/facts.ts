@@ -31,11 +31,15 @@ export type DeltaFacts = {
   readonly format?: string;
   /** All bytes that fetching it takes: its manifest and every layer. */
   readonly bytes: number;
+  /** Seconds for which encoders run when it is applied; absent where it does not say. */
+  readonly encodeSeconds?: number;
   /** Per layer of the target that travels: its compressed digest, and how it does. */
   readonly parts: readonly {
     readonly to: Digest;
     readonly kind: 'delta' | 'full';
     readonly bytes: number;
+    /** Length of the tar stream, where it is stated. */
+    readonly tarBytes?: number;
   }[];
 };
 

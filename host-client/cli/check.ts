@@ -1,6 +1,6 @@
 import type { Command } from '../../shared/cli/command.ts';
-import { formatBytes, formatTable } from '../../shared/cli/format.ts';
-import { type CheckReport, checkForUpdate } from '../update/check.ts';
+import { formatBytes, formatSeconds, formatTable } from '../../shared/cli/format.ts';
+import { type CheckedWay, type CheckReport, checkForUpdate } from '../update/check.ts';
 import { withMachine } from './open-machine.ts';
 import { atMost } from './options.ts';
 
@@ -22,10 +22,17 @@ export const checkCommand: Command<CheckReport> = {
     const rows = ways.map((way) => [
       way.method,
       way.bytes === null ? '' : formatBytes(way.bytes),
+      ...timesOf(way),
       way.source?.slice('sha256:'.length, 'sha256:'.length + 12) ?? '',
       way.state,
       way.reason ?? '',
     ]);
-    out.write(formatTable(['way', 'bytes', 'from', 'state', ''], rows));
+    out.write(formatTable(['way', 'bytes', 'download', 'build', 'from', 'state', ''], rows));
   },
 };
+
+/** Estimates, as they are read: about so long on the line, and for all that comes after. */
+function timesOf({ seconds: { make, download, build } }: CheckedWay): string[] {
+  const about = (seconds: number | null) => (seconds === null ? '?' : `~${formatSeconds(seconds)}`);
+  return [about(download), make ? `${about(build)}, made in ${about(make)}` : about(build)];
+}

@@ -11,7 +11,14 @@ import { LayerFiles } from './layer-files.ts';
 import { LayerStore } from './layer-store.ts';
 import { Podman, type Programs, unsupportedVersion } from './podman.ts';
 import { SourceImage } from './source-image.ts';
-import type { BeginOptions, HeldImage, ImageTransaction, Storage, WholeImage } from './storage.ts';
+import type {
+  BeginOptions,
+  Compress,
+  HeldImage,
+  ImageTransaction,
+  Storage,
+  WholeImage,
+} from './storage.ts';
 import { reassembleTar } from './tar-split-file.ts';
 import { presentDepth, Transaction } from './transaction.ts';
 import { PARTS, workFiles } from './work-files.ts';
@@ -21,6 +28,8 @@ export type StorageOptions = {
   readonly graphRoot: string;
   readonly runRoot: string;
   readonly programs?: Programs;
+  /** How new content is kept; `zstd`, where the machine can do that, when absent. */
+  readonly compress?: Compress;
 };
 
 /** Opens Podman's storage on btrfs. Throws NOT_BTRFS, also when the folder is missing. */
@@ -43,14 +52,16 @@ class PodmanStorage implements Storage {
   readonly #layers: LayerStore;
   readonly #images: ImageStore;
   readonly #podman: Podman;
+  readonly #compress: boolean;
 
-  constructor({ graphRoot, runRoot, programs = {} }: StorageOptions) {
+  constructor({ graphRoot, runRoot, programs = {}, compress = 'zstd' }: StorageOptions) {
     this.graphRoot = graphRoot;
     this.runRoot = runRoot;
     this.workDir = join(graphRoot, 'snapgate');
     this.#layers = new LayerStore(graphRoot);
     this.#images = new ImageStore(graphRoot);
     this.#podman = new Podman(graphRoot, runRoot, programs);
+    this.#compress = compress === 'zstd';
   }
 
   async checkSupport(signal?: AbortSignal) {
@@ -128,8 +139,8 @@ class PodmanStorage implements Storage {
   async begin(options: BeginOptions): Promise<ImageTransaction> {
     await this.#prepare(options.signal);
     const { workDir } = this;
-    const parts = { workDir, layers: this.#layers, images: this.#images, podman: this.#podman };
-    return Transaction.begin(parts, options);
+    const parts = { layers: this.#layers, images: this.#images, podman: this.#podman };
+    return Transaction.begin({ ...parts, workDir, compress: this.#compress }, options);
   }
 
   async tidy(signal?: AbortSignal): Promise<void> {

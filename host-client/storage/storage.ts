@@ -4,6 +4,10 @@ import type { Digest } from '../../shared/digest.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
 
+/** Ways to keep the content of files on the disk. */
+export const COMPRESS = ['zstd', 'none'] as const;
+export type Compress = (typeof COMPRESS)[number];
+
 /** An image in Podman's storage. */
 export type HeldImage = {
   /** Digest of the image config; its hex digits are Podman's image id. */

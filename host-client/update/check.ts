@@ -1,6 +1,7 @@
 import type { Digest } from '../../shared/digest.ts';
 import type { PlanWay } from '../../shared/plan.ts';
 import { type ChooseContext, findOffers, type OfferedDelta, readyWay } from './choose-way.ts';
+import { expectedRate, secondsOf, type WaySeconds } from './estimate.ts';
 import { channelName, type Machine } from './machine.ts';
 import { sortSources } from './sources.ts';
 import { readTarget, resolveTarget, type Target } from './target.ts';
@@ -12,6 +13,8 @@ export type CheckedWay = {
   readonly state: PlanWay['state'];
   /** Exact bytes on the line, from signed manifests; null for what cannot be fetched now. */
   readonly bytes: number | null;
+  /** How long it takes, by parts; estimates. */
+  readonly seconds: WaySeconds;
   /** Config digest of the held image that a delta starts from. */
   readonly source: Digest | null;
   readonly reason: string | null;
@@ -43,7 +46,8 @@ export async function checkForUpdate(machine: Machine, signal?: AbortSignal): Pr
   if (seen?.image === image && seen.resolved === tagDigest && seen.manifest === from) {
     return { update: false, image, from, to: from, fullBytes: seen.fullBytes, ways: [] };
   }
-  const trusted = await resolveTarget(source, config.tag, platform, signal);
+  const wanted = source.wanted ?? config.tag;
+  const trusted = await resolveTarget(source, wanted, platform, signal);
   const target = await readTarget(reader, trusted, platform, signal);
   const to = target.manifest.digest;
   const { fullBytes } = target;
@@ -58,9 +62,10 @@ export async function checkForUpdate(machine: Machine, signal?: AbortSignal): Pr
     events,
     ...(signal && { signal }),
   };
+  const rate = expectedRate(await state.lineRate(), config.line.bytesPerSecond);
   const ways = support.supported
-    ? await supportedWays(context, target, machine, next?.config)
-    : [{ ...describe(importWay(target)), reason: support.reason }];
+    ? await supportedWays(context, target, machine, next?.config, rate)
+    : [{ ...describe(importWay(target), rate), reason: support.reason }];
   return { update: true, image, from, to, fullBytes, ways };
 }
 
@@ -69,11 +74,12 @@ async function supportedWays(
   target: Target,
   { config, storage }: Machine,
   current: Digest | undefined,
+  rate: number | undefined,
 ): Promise<CheckedWay[]> {
   const sources = sortSources(await storage.listImages(), config, current);
   const offers = await findOffers(context, target, sources);
-  const ways: CheckedWay[] = [{ ...describe(offers.full), reason: offers.reason ?? null }];
-  for (const offer of offers.deltas) ways.push(await checkOffer(context, target, offer));
+  const ways: CheckedWay[] = [{ ...describe(offers.full, rate), reason: offers.reason ?? null }];
+  for (const offer of offers.deltas) ways.push(await checkOffer(context, target, offer, rate));
   const cost = (way: CheckedWay) => way.bytes ?? Number.POSITIVE_INFINITY;
   return ways.sort((a, b) => (cost(a) === cost(b) ? 0 : cost(a) - cost(b)));
 }
@@ -82,16 +88,20 @@ async function checkOffer(
   context: ChooseContext,
   target: Target,
   offer: OfferedDelta,
+  rate: number | undefined,
 ): Promise<CheckedWay> {
   const { state, reason = null, held } = offer;
-  const open = { method: 'delta', bytes: null, source: held.config } as const;
+  const { make = null, build = null } = offer.seconds ?? {};
+  const seconds = { make, download: null, build };
+  const open = { method: 'delta', bytes: null, seconds, source: held.config } as const;
   const artifact = offer.artifact?.digest;
   if (artifact === undefined) return { ...open, state, reason };
   const way = await readyWay(context, target, held, artifact);
-  return typeof way === 'string' ? { ...open, state: 'refused', reason: way } : describe(way);
+  return typeof way === 'string' ? { ...open, state: 'refused', reason: way } : describe(way, rate);
 }
 
-function describe(way: Way): CheckedWay {
+function describe(way: Way, rate: number | undefined): CheckedWay {
   const { method, bytes, source } = way;
-  return { method, state: 'ready', bytes, source: source?.config ?? null, reason: null };
+  const seconds = secondsOf(way, rate);
+  return { method, state: 'ready', bytes, seconds, source: source?.config ?? null, reason: null };
 }

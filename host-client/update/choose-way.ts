@@ -35,6 +35,8 @@ export type ChooseContext = {
   readonly trust: Trust;
   readonly storage: Pick<Storage, 'presentDepth' | 'holdsLayer'>;
   readonly events: UpdateEvents;
+  /** Bytes a second of the line, as far as anything is known of it. */
+  readonly lineRate?: number | undefined;
   readonly signal?: AbortSignal;
   /** Pauses between questions; tests replace it. Milliseconds. */
   readonly pause?: (milliseconds: number, signal?: AbortSignal) => Promise<void>;
@@ -133,7 +135,7 @@ export async function chooseWay(
   const { full } = offers;
   const reasons: string[] = offers.reason === undefined ? [] : [offers.reason];
   if (full.bytes === 0) return { way: full };
-  for (const offer of offers.deltas) {
+  for (const offer of await inOrder(context, offers.deltas)) {
     if (offer.state === 'refused') {
       reasons.push(offer.reason ?? 'the gateway makes no delta');
       continue;
@@ -149,6 +151,31 @@ export async function chooseWay(
   }
   const fallbackReason = [...new Set(reasons)].join('; ');
   return { way: full, ...(fallbackReason === '' ? {} : { fallbackReason }) };
+}
+
+/**
+ * The offers in the order in which they are tried: as they come, but one in a more wanted format than
+ * what is ready is waited for where it is made sooner than the ready one is fetched.
+ */
+async function inOrder(
+  { config, lineRate }: ChooseContext,
+  offers: readonly OfferedDelta[],
+): Promise<OfferedDelta[]> {
+  const ready = offers.find((offer) => offer.state === 'ready');
+  const readyBytes = ready?.bytes ?? 0;
+  if (ready === undefined || readyBytes < config.smallestDelta) return [...offers];
+  const formats = await readableFormats(encoderBytes(config.limits.encoderBytes));
+  const rank = ({ format }: OfferedDelta) => {
+    const needs = format === undefined ? undefined : parseFormatName(format);
+    const found = formats.findIndex((has) => needs !== undefined && covers(has, needs));
+    return found < 0 ? formats.length : found;
+  };
+  const isWorthIt = (offer: OfferedDelta) => {
+    const make = offer.seconds?.make;
+    if (offer.state === 'ready' || make === undefined || rank(offer) >= rank(ready)) return false;
+    return lineRate === undefined || make < readyBytes / lineRate;
+  };
+  return [...offers.filter(isWorthIt), ...offers.filter((offer) => !isWorthIt(offer))];
 }
 
 /** The way through a delta that is made; or why it cannot be gone. */

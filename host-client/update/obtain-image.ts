@@ -1,3 +1,4 @@
+import { formatBytes, formatSeconds } from '../../shared/cli/format.ts';
 import { toSnapgateError } from '../../shared/errors.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
 import type { Deployment } from '../deploy/deployment.ts';
@@ -10,6 +11,7 @@ import {
   fallbackReasonOf,
   findOffers,
 } from './choose-way.ts';
+import { expectedRate, secondsOf, totalSeconds } from './estimate.ts';
 import { importImage } from './import-image.ts';
 import { channelName, type Machine, type UpdateSource } from './machine.ts';
 import { checkRoom, needsOf } from './room.ts';
@@ -46,7 +48,12 @@ export type Obtained = {
   /** Undefined when only the download was asked for. */
   readonly image?: HeldImage;
   readonly fallbackReason?: string | undefined;
+  /** What the way that was chosen was expected to take, before it was gone. */
+  readonly estimate?: Estimate;
 };
+
+/** Exact bytes on the line, and an estimate of the seconds; null when nothing is known of the line. */
+export type Estimate = { readonly bytes: number; readonly seconds: number | null };
 
 /** Gets the target into storage, or just its blobs onto the disk. */
 export async function obtainImage(
@@ -69,21 +76,38 @@ export async function obtainImage(
   const choice: Choice = support.supported
     ? await choose(run, source, target, held)
     : { way: importWay(target), fallbackReason: support.reason };
+  const estimate = await announce(run, choice.way);
   const fetched = await fetchWay(run, source, target, choice);
   const { way } = fetched;
   let { fallbackReason } = fetched;
   const method = way.bytes === 0 ? 'none' : way.method;
-  if (options.downloadOnly) return { method, fallbackReason };
+  if (options.downloadOnly) return { method, fallbackReason, estimate };
   if (!support.supported) {
     machine.events.step('register', channelName(machine.config));
     const image = await importImage(machine, target, options.signal);
     run.bytesWritten += way.bytes;
-    return { method, fallbackReason, image };
+    return { method, fallbackReason, image, estimate };
   }
   const { image, built } = await build(run, source, target, way);
   fallbackReason = [fallbackReason, built.fallbackReason].filter(Boolean).join('; ') || undefined;
   const isWhole = built.fallbackReason !== undefined;
-  return { method: isWhole ? 'full' : method, fallbackReason, image };
+  return { method: isWhole ? 'full' : method, fallbackReason, image, estimate };
+}
+
+/** Says what is to come, before it begins. */
+async function announce({ machine }: Run, way: Way): Promise<Estimate> {
+  const { config, events, state } = machine;
+  const rate = expectedRate(await state.lineRate(), config.line.bytesPerSecond);
+  const parts = secondsOf(way, rate);
+  const seconds = totalSeconds(parts);
+  if (way.bytes > 0) {
+    const time = seconds ?? parts.build;
+    const scope = seconds === null ? 'to build it' : 'in all';
+    const about = time === null ? '' : `, about ${formatSeconds(time)} ${scope} (an estimate)`;
+    const how = way.method === 'delta' ? 'by delta' : 'whole layers';
+    events.notice(`${how}: ${formatBytes(way.bytes)} to fetch${about}`);
+  }
+  return { bytes: way.bytes, seconds };
 }
 
 /**
@@ -127,6 +151,7 @@ async function choose(
   const context: ChooseContext = {
     ...{ config: machine.config, source: source.reader, api: source.api, trust: source.trust },
     ...{ storage: machine.storage, events: machine.events },
+    lineRate: expectedRate(await machine.state.lineRate(), machine.config.line.bytesPerSecond),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   };
   const sources = options.full ? [] : sortSources(held, machine.config, next?.config);
@@ -152,13 +177,14 @@ async function download(
   source: UpdateSource,
   blobs: readonly Descriptor[],
 ): Promise<void> {
-  const { downloads, events } = run.machine;
+  const { downloads, events, state } = run.machine;
   const { signal } = run.options;
   if (blobs.length === 0) return;
   events.step('download', `${blobs.length} blobs`);
   const total = blobs.reduce((sum, blob) => sum + blob.size, 0);
   let done = total - (await downloads.missingBytes(blobs));
   events.progress(done, total);
+  const [first, started] = [done, performance.now()];
   for (const blob of blobs) {
     await downloads.fetch(source.reader, blob, {
       signal,
@@ -169,6 +195,7 @@ async function download(
       },
     });
   }
+  await state.measureLine(done - first, (performance.now() - started) / 1000);
 }
 
 async function build(

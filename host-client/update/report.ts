@@ -21,6 +21,11 @@ export type UpdateReport = {
   readonly fullBytes: number;
   /** Bytes of downloads and of file content written to the disk. */
   readonly bytesWritten: number;
+  /**
+   * What was expected before the download began: bytes of blobs, and seconds, null when nothing was
+   * known of the line. Null when nothing had to come.
+   */
+  readonly estimate: { readonly bytes: number; readonly seconds: number | null } | null;
   readonly seconds: number;
   readonly peakRssBytes: number;
   /** Why the method is not `delta` where it could have been expected to be; else null. */

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { SnapgateError } from '../../shared/errors.ts';
 import { FileLock } from '../system/file-lock.ts';
 import { readRecord, writeRecord } from '../system/records.ts';
+import { lineRateSchema, nextLineRate } from './estimate.ts';
 import { type Attempt, attemptSchema, type Seen, seenSchema } from './report.ts';
 
 /** The client's folder for what it must remember. */
@@ -45,6 +46,20 @@ export class StateFolder {
 
   async lastAttempt(): Promise<Attempt | undefined> {
     return readRecord(this.#file('last-attempt'), attemptSchema).catch(() => undefined);
+  }
+
+  /** The rate of the line in bytes a second, as earlier downloads had it. */
+  async lineRate(): Promise<number | undefined> {
+    const found = await readRecord(this.#file('line'), lineRateSchema).catch(() => undefined);
+    return found?.bytesPerSecond;
+  }
+
+  /** Takes in how long a download took. */
+  async measureLine(bytes: number, seconds: number): Promise<void> {
+    const known = await this.lineRate();
+    const bytesPerSecond = nextLineRate(known, bytes, seconds);
+    if (bytesPerSecond === undefined || bytesPerSecond === known) return;
+    await writeRecord(this.#file('line'), { bytesPerSecond });
   }
 
   async recordAttempt(attempt: Attempt): Promise<void> {

@@ -37,7 +37,7 @@ function attemptOf(report: UpdateReport, options: UpdateOptions): Omit<Attempt, 
 }
 
 async function runUpdate(machine: Machine, options: UpdateOptions): Promise<UpdateReport> {
-  const { config, deployments, events, state } = machine;
+  const { config, channels, deployments, events, state } = machine;
   const { signal } = options;
   const started = performance.now();
   events.step('recover');
@@ -54,6 +54,7 @@ async function runUpdate(machine: Machine, options: UpdateOptions): Promise<Upda
     seen.resolved === source.tagDigest &&
     seen.manifest === next?.manifest;
   if (isSame) {
+    await channels.remember(seen.manifest, source.channel);
     await machine.storage.tidy(signal);
     return reportOf(run, seen.manifest, seen.fullBytes, { method: 'none' });
   }
@@ -71,9 +72,9 @@ async function runUpdate(machine: Machine, options: UpdateOptions): Promise<Upda
   // What is remembered is not looked at again, so nothing may be left over by then.
   const conclude = async () => {
     await machine.downloads.remove(() => true);
-    await state.remember({
-      ...{ image: channelName(config), resolved, manifest: manifest.digest, fullBytes },
-    });
+    await channels.remember(manifest.digest, source.channel);
+    const image = channelName(config);
+    await state.remember({ image, resolved, manifest: manifest.digest, fullBytes });
   };
   if (next?.manifest === manifest.digest) {
     await machine.storage.tidy(signal);
@@ -118,11 +119,12 @@ function reportOf(
   { machine, next, started, bytesWritten }: Run,
   to: UpdateReport['to'],
   fullBytes: number,
-  { method, fallbackReason, deployment }: Outcome,
+  { method, fallbackReason, deployment, estimate }: Outcome,
 ): UpdateReport {
   return {
     from: next?.manifest ?? null,
     ...{ to, method, bytesDownloaded: machine.received(), fullBytes, bytesWritten },
+    estimate: estimate ?? null,
     seconds: Math.round(performance.now() - started) / 1000,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
     fallbackReason: fallbackReason ?? null,

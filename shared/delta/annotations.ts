@@ -21,6 +21,7 @@ export const FORMAT_ANNOTATION = `${OWN}format`;
  * | dev.snapgate.delta.temporary-bytes    | most room taken beside its blobs and the result     |
  * | dev.snapgate.delta.installed-bytes    | room that the rebuilt layers take on the disk       |
  * | dev.snapgate.delta.window-bytes       | memory for the largest window of a compressor       |
+ * | dev.snapgate.delta.encode-seconds     | estimate of the time that encoders take; may lack   |
  *
  * and of each layer of content `image-layer`: `dev.snapgate.delta.tar-bytes`, the length of the tar
  * stream that it rebuilds.
@@ -32,6 +33,8 @@ export type DeltaBounds = {
   readonly temporaryBytes: number;
   readonly installedBytes: number;
   readonly windowBytes: number;
+  /** Seconds for which one common server core packs compressed files again; an estimate. */
+  readonly encodeSeconds?: number;
 };
 
 /** The bounds as annotations of the manifest. */
@@ -42,6 +45,9 @@ export function boundsAnnotations(bounds: DeltaBounds): Record<string, string> {
     [`${OWN}temporary-bytes`]: String(bounds.temporaryBytes),
     [`${OWN}installed-bytes`]: String(bounds.installedBytes),
     [`${OWN}window-bytes`]: String(bounds.windowBytes),
+    ...(bounds.encodeSeconds === undefined
+      ? {}
+      : { [`${OWN}encode-seconds`]: String(Math.ceil(bounds.encodeSeconds)) }),
   };
 }
 
@@ -63,6 +69,9 @@ export function readBounds(manifest: Manifest): DeltaBounds | undefined {
     temporaryBytes: bytesOf(notes, 'temporary-bytes'),
     installedBytes: bytesOf(notes, 'installed-bytes'),
     windowBytes: bytesOf(notes, 'window-bytes'),
+    ...(notes[`${OWN}encode-seconds`] === undefined
+      ? {}
+      : { encodeSeconds: bytesOf(notes, 'encode-seconds') }),
   };
   const wire = manifest.layers.reduce((sum, layer) => sum + layer.size, 0);
   if (wire === bounds.wireBytes) return bounds;

@@ -1,4 +1,4 @@
-import { FORMAT_ANNOTATION } from '../../shared/delta/annotations.ts';
+import { boundsAnnotations } from '../../shared/delta/annotations.ts';
 import { formatNote, type LayerFormat } from '../../shared/delta/formats.ts';
 import { packTarDiff, type TarDiffWriter } from '../../shared/delta/tar-diff-writer.ts';
 import type { ContentWriter, StoredManifest } from '../../shared/oci/content.ts';
@@ -60,22 +60,26 @@ export async function putTinyDelta(
     const annotations = { ...content('image-layer'), [`${PREFIX}to`]: layer.digest };
     deltas.push({ ...(await putBytes(store, mediaType, await layerDelta(layer))), annotations });
   }
+  const layers = [
+    { ...(await putBytes(store, OCI_MANIFEST, bytes)), annotations: content('image-manifest') },
+    {
+      ...(await putBytes(store, OCI_CONFIG, target.configBytes)),
+      annotations: content('image-config'),
+    },
+    ...deltas,
+  ];
+  const bounds = {
+    ...{ format: formatNote(format), temporaryBytes: 0, installedBytes: 0, windowBytes: 0 },
+    wireBytes: layers.reduce((sum, layer) => sum + layer.size, 0),
+  };
   const manifest = storedManifest({
-    ...{ schemaVersion: 2, mediaType: OCI_MANIFEST, artifactType: DELTA_ARTIFACT, config },
-    layers: [
-      { ...(await putBytes(store, OCI_MANIFEST, bytes)), annotations: content('image-manifest') },
-      {
-        ...(await putBytes(store, OCI_CONFIG, target.configBytes)),
-        annotations: content('image-config'),
-      },
-      ...deltas,
-    ],
+    ...{ schemaVersion: 2, mediaType: OCI_MANIFEST, artifactType: DELTA_ARTIFACT, config, layers },
     subject: { mediaType: OCI_MANIFEST, digest, size: bytes.byteLength },
     annotations: {
       [`${PREFIX}source`]: source.stored.digest,
       [`${PREFIX}source-config`]: source.config,
       [`${PREFIX}target`]: digest,
-      ...(isOwn ? { [FORMAT_ANNOTATION]: formatNote(format) } : {}),
+      ...(isOwn ? boundsAnnotations(bounds) : {}),
       ...more,
     },
   });

@@ -131,7 +131,7 @@ export class TufClient {
   /** Refreshes, and finds what a channel means. */
   async find(path: string): Promise<FoundStatement> {
     const { anchor, source, trusted } = this;
-    const options = { anchor, source, path, now: this.now(), timeoutMs: 60_000 };
+    const options = { anchor, source, path, now: this.now, timeoutMs: 60_000 };
     return (await refreshChannel(trusted, options)).found;
   }
 }

@@ -55,6 +55,7 @@ export class LayerDeltaWriter {
   #temporaryMost = 0;
   #partsMost = 0;
   #encoderMemory = 0;
+  #encodeSeconds = 0;
 
   constructor(packing: LayerDeltaPacking, write: (bytes: Uint8Array) => Promise<void>) {
     this.#coders = STREAMS.map((name) => ({
@@ -79,6 +80,11 @@ export class LayerDeltaWriter {
   /** Most bytes of parts that live at one time, so far. */
   get temporaryBytes(): number {
     return this.#temporaryMost;
+  }
+
+  /** Seconds that all encoders take, so far. */
+  get encodeSeconds(): number {
+    return this.#encodeSeconds;
   }
 
   /** Packed bytes so far, by stream. */
@@ -176,8 +182,12 @@ export class LayerDeltaWriter {
     return this.#addPart(size);
   }
 
-  /** A new part of what another becomes with a recipe; `memory` is what the encoder takes, bytes. */
-  encode(part: number, recipe: Uint8Array, size: number, memory: number): number {
+  /**
+   * A new part of what another becomes with a recipe; `memory` (bytes) and `seconds` are what the
+   * encoder takes.
+   */
+  encode(part: number, recipe: Uint8Array, size: number, memory: number, seconds = 0): number {
+    this.#encodeSeconds += seconds;
     const { commands, text } = this.#streams;
     commands.byte(COMMAND.ENCODE);
     commands.number(this.#age(part));

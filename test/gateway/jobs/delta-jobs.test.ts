@@ -17,6 +17,7 @@ function request(n: number) {
   return {
     ...{ repository, sourceRepository: repository, format: 'f', target: sha256(`target ${n}`) },
     ...{ sourceConfig: sha256('source'), sourceManifest: sha256('manifest') },
+    bytes: 10e6,
   };
 }
 
@@ -47,14 +48,14 @@ describe('delta jobs', () => {
     await settle();
     expect(ids.size).toBe(1);
     expect(calls).toHaveLength(1);
-    expect(jobs.state(request(1))).toEqual({ state: 'computing' });
+    expect(jobs.state(request(1), 10e6)).toMatchObject({ state: 'computing' });
     const [id = ''] = ids;
     calls[0]?.progress(0.5);
     expect(jobs.find('os/image', id).job).toEqual({ id, state: 'running', progress: 0.5 });
     calls[0]?.end();
     await settle();
     expect(jobs.find('os/image', id).job).toMatchObject({ state: 'done', artifact: MADE });
-    expect(jobs.state(request(1))).toEqual({ state: 'absent' });
+    expect(jobs.state(request(1), 10e6)).toMatchObject({ state: 'absent' });
   });
 
   it('run a bounded number at once and refuse more than may wait', async () => {
@@ -84,12 +85,12 @@ describe('delta jobs', () => {
     await settle();
     const failed = { code: 'DELTA_REFUSED', message: 'too large (os/image)' };
     expect(jobs.submit(request(1))).toEqual({ id, state: 'failed', error: failed });
-    expect(jobs.state(request(1))).toEqual({
+    expect(jobs.state(request(1), 10e6)).toEqual({
       state: 'refused',
       reason: 'DELTA_REFUSED: too large (os/image)',
     });
     time += 60;
-    expect(jobs.state(request(1))).toEqual({ state: 'absent' });
+    expect(jobs.state(request(1), 10e6)).toMatchObject({ state: 'absent' });
     expect(jobs.submit(request(1)).state).not.toBe('failed');
     await settle();
     expect(calls).toHaveLength(2);
@@ -130,5 +131,36 @@ describe('delta jobs', () => {
     calls[0]?.progress(0.5);
     expect(jobs.retryAfter(running)).toBe(10);
     await jobs.close();
+  });
+
+  it('estimate how long a delta takes, by progress and by those before', async () => {
+    let now = 0;
+    const { jobs, calls } = controlled({ concurrency: 1, now: () => now });
+    const make = (n: number, bytes: number) => {
+      const state = jobs.state(request(n), bytes);
+      return 'make' in state ? state.make : Number.NaN;
+    };
+    const first = make(1, 219e6);
+    expect(first).toBeCloseTo(267);
+    jobs.submit(request(1));
+    jobs.submit(request(2));
+    await settle();
+    const alone = (10e6 * 267) / 219e6;
+    expect([make(1, 1), make(2, 1), make(3, 10e6)].map((s) => s / alone)).toEqual([
+      expect.closeTo(1),
+      expect.closeTo(2),
+      expect.closeTo(3),
+    ]);
+    now = 4000;
+    calls[0]?.progress(0.25);
+    expect(make(1, 1)).toBeCloseTo(12);
+    expect(make(2, 1)).toBeCloseTo(12 + alone);
+    now = 100_000;
+    calls[0]?.end();
+    await settle();
+    calls[1]?.end();
+    await settle();
+    // It has learned that this machine is slower than most.
+    expect(make(3, 10e6)).toBeGreaterThan(2 * alone);
   });
 });

@@ -28,7 +28,7 @@ beforeEach(async () => {
   store = await LayoutStore.create(dir);
   catalogue = Catalogue.open(':memory:');
   facts = new RepositoryFacts(catalogue);
-  state = { state: 'absent' };
+  state = { state: 'absent', make: 266.7 };
 });
 afterEach(async () => {
   catalogue.close();
@@ -66,6 +66,7 @@ describe('a plan', () => {
         state: 'ready',
         bytes: wholeSize(image),
         layers: image.layers.map(({ diffId, size }) => ({ diffId, kind: 'full', bytes: size })),
+        seconds: { build: expect.any(Number) },
       },
     ]);
   });
@@ -116,7 +117,7 @@ describe('a plan', () => {
   ] as const)('says when a delta is %s', async (name, reason) => {
     const source = await putTinyImage(store, [{ n: 'n' }], { tag: 'v1' });
     await putTinyImage(store, [{ n: 'm' }], { tag: 'v2' });
-    state = name === 'refused' ? { state: name, reason } : { state: name };
+    state = name === 'refused' ? { state: name, reason } : { state: name, make: 12 };
     const answer = await plan({ target: 'v2', have: [source.config] });
     const way = answer.ways.find((w) => w.method === 'delta');
     expect(way).toMatchObject({ state: name, ...(reason ? { reason } : {}) });

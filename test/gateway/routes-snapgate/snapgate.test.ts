@@ -5,7 +5,7 @@ import { Hono } from 'hono';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DeltaJobs, type MakeDelta } from '../../../gateway/jobs/delta-jobs.ts';
 import { LayoutStore } from '../../../gateway/layout/layout-store.ts';
-import { Planner } from '../../../gateway/plan/planner.ts';
+import { type DeltaKey, Planner } from '../../../gateway/plan/planner.ts';
 import { RepositoryFacts } from '../../../gateway/plan/repository-facts.ts';
 import { type ClientAccess, snapgateRoutes } from '../../../gateway/routes/snapgate.ts';
 import { Catalogue } from '../../../gateway/store/catalogue.ts';
@@ -66,9 +66,20 @@ beforeEach(async () => {
     return { digest: delta.digest, size: delta.bytes.length };
   };
   jobs = new DeltaJobs({ make, catalogue, concurrency: 1, maxWaiting: 1 });
-  const planner = new Planner({ facts, maker: MAKER, deltaState: (key) => jobs.state(key) });
+  const deltaState = (key: DeltaKey, bytes: number) => jobs.state(key, bytes);
+  const planner = new Planner({ facts, maker: MAKER, deltaState });
   app = new Hono();
-  app.route('/', snapgateRoutes({ access, facts, planner, jobs, maker: MAKER }));
+  app.route(
+    '/',
+    snapgateRoutes({
+      clientAccess: access,
+      originOf: () => 'http://gateway.test',
+      facts,
+      planner,
+      jobs,
+      maker: MAKER,
+    }),
+  );
   app.onError((thrown, c) => {
     const error = toSnapgateError(thrown);
     return c.json({ errors: [error] }, error.httpStatus as 400);

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { chooseWay, findOffers } from '../../../host-client/update/choose-way.ts';
 import { SnapgateError } from '../../../shared/errors.ts';
+import { LAYER_DELTA, TAR_DIFF } from '../../../shared/oci/media-types.ts';
 import { FakeStorage } from '../../support/fake-storage.ts';
 import { MemoryStore } from '../../support/memory-store.ts';
 import { putTinyDelta } from '../../support/tiny-delta.ts';
@@ -164,5 +165,36 @@ describe('the way to the target', () => {
     const { way } = await choose(all, api);
     expect(way).toMatchObject({ bytes: 0, fetch: [] });
     expect(api.calls).toEqual([]);
+  });
+});
+
+describe('a delta in a more wanted format than the one that is ready', () => {
+  async function chosen(make: number, more: { lineRate?: number; smallestDelta?: number } = {}) {
+    const all = await scene();
+    await signIn(all.store, all.delta);
+    const better = await putTinyDelta(all.store, all.old, all.fresh, async () => 'better', {
+      kind: 'snapgate',
+    });
+    await signIn(all.store, better);
+    const ready = { ...all.ready, bytes: 1000, format: TAR_DIFF };
+    const open = {
+      ...({ method: 'delta', state: 'absent', sourceConfig: all.old.config } as const),
+      ...{ format: LAYER_DELTA, seconds: { make, build: 1 } },
+    };
+    const made = { state: 'done', artifact: { digest: better.digest, size: 1 } } as const;
+    const api = fakeApi(all.fresh, [ready, open], [made]);
+    const { lineRate, smallestDelta = 0 } = more;
+    const context = chooseIn(all.store, all.storage, api, { lineRate });
+    const config = { ...context.config, smallestDelta };
+    const offers = await findOffers(context, all.target, [all.held]);
+    const { way } = await chooseWay({ ...context, config }, all.target, offers);
+    return way.layers.map((layer) => ('fetch' in layer ? layer.fetch.mediaType : ''))[1];
+  }
+
+  it('is waited for while that takes no longer than fetching', async () => {
+    expect(await chosen(10)).toBe(LAYER_DELTA);
+    expect(await chosen(10, { lineRate: 90 })).toBe(LAYER_DELTA);
+    expect(await chosen(10, { lineRate: 110 })).toBe(TAR_DIFF);
+    expect(await chosen(10, { smallestDelta: 1001 })).toBe(TAR_DIFF);
   });
 });

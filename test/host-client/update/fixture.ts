@@ -79,7 +79,13 @@ export function chooseIn(
   return {
     config: {
       limits: { layerBytes: 1e9, windowLog: 25 },
-      waits: { answerSeconds: 1, stallSeconds: 1, deltaSeconds: 10, storageSeconds: 1 },
+      waits: {
+        answerSeconds: 1,
+        metadataSeconds: 30,
+        stallSeconds: 1,
+        deltaSeconds: 10,
+        storageSeconds: 1,
+      },
       smallestDelta: 0,
     },
     ...{ source: store, api, trust: trustIn(store), storage, events: NO_EVENTS },

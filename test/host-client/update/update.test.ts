@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { Channels } from '../../../host-client/channel/channels.ts';
 import { loadConfig } from '../../../host-client/config.ts';
 import type { Deployment } from '../../../host-client/deploy/deployment.ts';
 import type { Deployments, DeployOptions } from '../../../host-client/deploy/deployments.ts';
@@ -73,6 +74,7 @@ async function scene(ctx: Context) {
   const line: { api: ReturnType<typeof fakeApi> | undefined } = { api: undefined };
   const machine: Machine = {
     ...{ config, platform: PLATFORM, state, storage, events, received: () => 0 },
+    channels: new Channels(state.path),
     downloads: new Downloads(state.downloads),
     deployments: deployments as unknown as Deployments,
     connect: async () => ({
