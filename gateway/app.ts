@@ -15,10 +15,12 @@ import { type HealthRoutes, healthRoutes } from './routes/health.ts';
 import type { DistributionRoutes } from './routes/pass-on.ts';
 import { type SnapgateRoutes, snapgateRoutes } from './routes/snapgate.ts';
 import { tokenRoutes } from './routes/token.ts';
+import { type TufRoutes, tufRoutes } from './routes/tuf.ts';
 
 /** Everything that the gateway's routes need. */
 export type AppOptions = DistributionRoutes &
   SnapgateRoutes &
+  TufRoutes &
   HealthRoutes & {
     /** How much each client may ask; without bounds when absent. */
     readonly clientLimits?: ClientLimits | undefined;
@@ -43,6 +45,8 @@ export function createApp(options: AppOptions): Hono<GatewayEnv> {
   };
   app.use('/v2/*', limit, identifyClient(options));
   app.use('/_snapgate/*', limit);
+  app.use('/tuf/*', limit);
+  app.route('/', tufRoutes(options));
   app.use('/v2/:name{.+}/_snapgate/*', async (c, next) => {
     c.get('notes').route = 'snapgate';
     await next();

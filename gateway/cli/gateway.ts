@@ -23,6 +23,7 @@ import { Upstream } from '../upstream/upstream.ts';
 import type { GatewayConfig } from './config.ts';
 import { openAccess } from './open-access.ts';
 import { openGate } from './open-gate.ts';
+import { type OpenedTuf, openTuf } from './open-tuf.ts';
 import { startServer } from './server.ts';
 import {
   type FindCredentials,
@@ -55,6 +56,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Run
   const catalogue = openCatalogue(config.data);
   const jobs = openJobs(config, work, catalogue, metrics);
   const gate = await openGate({ config, catalogue, metrics, log, work });
+  const tuf = await openTuf(config, log);
   const maker = await ownRecompression(config.deltas.memoryBytes / 1024 ** 2);
   const opened = config.access && (await openAccess(config.access, log));
   const access = opened?.access;
@@ -66,6 +68,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Run
     jobs,
     work,
     gate,
+    tuf,
     access,
     maker,
     ...connections,
@@ -73,7 +76,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Run
   const server = await startServer(config.listen, appOptions({ ...parts, own, credentials }));
   log('info', 'listening', { url: server.url, upstream: baseUrl.origin });
   const close = async () => {
-    await Promise.all([jobs.close(), server.close(config.stopTimeoutSeconds * 1000)]);
+    await Promise.all([jobs.close(), tuf?.close(), server.close(config.stopTimeoutSeconds * 1000)]);
     await Promise.all([connections.close(), opened?.close()]);
     catalogue.close();
     log('info', 'stopped');
@@ -89,6 +92,7 @@ type Parts = ReturnType<typeof createTransport> & {
   readonly jobs: DeltaJobs;
   readonly work: GatewayWork;
   readonly gate: Gate | undefined;
+  readonly tuf: OpenedTuf | undefined;
   readonly maker: Recompression;
   readonly access: Access | undefined;
   /** A repository with the gateway's own credentials, and those. */
@@ -97,7 +101,8 @@ type Parts = ReturnType<typeof createTransport> & {
 };
 
 function appOptions(parts: Parts) {
-  const { config, log, metrics, catalogue, jobs, work, gate, access, transport, agent } = parts;
+  const { config, log, metrics, catalogue, jobs, work, gate, tuf, access, transport, agent } =
+    parts;
   const { own, credentials, maker } = parts;
   const baseUrl = config.upstream.url;
   const { connectTimeoutSeconds, answerTimeoutSeconds, stallTimeoutSeconds } = config.upstream;
@@ -124,6 +129,7 @@ function appOptions(parts: Parts) {
     ...{ upstream, addresses, facts, catalogue, openRepository, originOf, log, metrics },
     clientLimits: clientLimit && new ClientLimits(clientLimit),
     ...{ planner, jobs, maker, gate, access, referrers: new FallbackReferrers() },
+    tuf: tuf?.folder,
     clientAccess: createClientAccess({ upstream, addresses, openRepository, originOf }),
   };
 }
