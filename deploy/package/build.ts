@@ -59,8 +59,10 @@ const liblzmaInside: Plugin = {
 };
 
 async function bundle(file: string, format: 'esm' | 'cjs', arch: string): Promise<void> {
+  // What modules of the older kind, such as koffi, find in their scope.
   const banner =
-    "import{createRequire}from'node:module';const require=createRequire(import.meta.url);";
+    "import{createRequire}from'node:module';const require=createRequire(import.meta.url)," +
+    '__filename=import.meta.filename,__dirname=import.meta.dirname;';
   await build({
     entryPoints: [join(root, 'host-client/main.ts')],
     outfile: file,
