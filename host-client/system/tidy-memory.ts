@@ -1,19 +1,48 @@
 import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { loadKoffi } from './koffi.ts';
 
 /** Bytes of buffers after which the garbage of them is collected. */
 const EVERY_BYTES = 8 * 1024 * 1024;
 /** Bytes outside of the heap that may be garbage. */
 const MOST_GARBAGE_BYTES = 12 * 1024 * 1024;
 
+/** Parameters of mallopt(3). */
+const M_TRIM_THRESHOLD = -1;
+const M_MMAP_THRESHOLD = -3;
+const M_ARENA_MAX = -8;
+/** Buffers of this many bytes and more go back to the system at once when they are freed. */
+const MAPPED_BYTES = 64 * 1024;
+
 /**
- * Keeps the part of V8's heap for young objects at its first size, 1 MiB a half, instead of letting it
- * grow to 16: a stream leaves little behind. To be called before much was allocated.
+ * Keeps V8's heap small: the part for young objects at its first size, 1 MiB a half, instead of
+ * letting it grow to 16, as a stream leaves little behind; and the rest not far above what lives. To
+ * be called before much was allocated.
  */
 export function keepHeapSmall(): void {
   setFlagsFromString('--semi-space-growth-factor=1');
+  setFlagsFromString('--optimize-for-size');
 }
 
+let isTidy = false;
+
+/**
+ * Has the C library give freed memory back to the system: by default each thread keeps its own, and
+ * what was freed between two blocks in use stays. Costs loading koffi, so it is for commands that
+ * move much. Does nothing where the C library knows no such settings.
+ */
+export function keepBuffersSmall(): void {
+  if (isTidy) return;
+  isTidy = true;
+  try {
+    const set = loadKoffi().load(null).func('int mallopt(int param, int value)');
+    set(M_ARENA_MAX, 1);
+    set(M_MMAP_THRESHOLD, MAPPED_BYTES);
+    set(M_TRIM_THRESHOLD, 2 * MAPPED_BYTES);
+  } catch {
+    // Another C library; all works as well, with more memory.
+  }
+}
 type Collect = (options: { readonly type: 'minor' | 'major' }) => void;
 
 let collect: Collect | undefined;
