@@ -56,8 +56,21 @@ const program = withSelfCommands(commands, {
     ['/etc/snaphost/health.d/required.d/', 'checks that must pass after a boot'],
     ['/etc/snaphost/health.d/wanted.d/', 'checks whose failure is only reported'],
     ['/var/lib/snaphost/', 'downloads and records'],
+    [
+      '/usr/share/doc/snaphost/MACHINE.md',
+      'from an empty disk to a machine that updates and goes back',
+    ],
   ],
   environment: [['SNAPGATE_DEBUG', 'print the stack of internal errors']],
+  examples: [
+    [
+      'snaphost install --image docker://updates.example/edge/os:stable --disk /dev/sda --erase',
+      'makes a machine of an empty disk',
+    ],
+    ['snaphost update --reboot', 'installs what the tag names and boots it'],
+    ['snaphost rollback', 'boots next what ran before; systemctl reboot goes there'],
+    ['snaphost list', 'shows what can be booted, and why something was given up'],
+  ],
   seeAlso: ['podman(1)', 'btrfs(8)', 'systemd-boot(7)', 'skopeo(1)'],
 });
 

@@ -119,10 +119,16 @@ function lay(tree: string, program: string): void {
     'usr/lib/systemd/system/emergency.service.d/50-snaphost.conf',
     0o644,
   );
+  place(
+    join(root, 'deploy/systemd/watchdog.conf'),
+    'usr/lib/systemd/system.conf.d/50-snaphost-watchdog.conf',
+    0o644,
+  );
   place(join(root, 'deploy/tukit/snapgate-plugin'), 'usr/lib/tukit/plugins/snapgate', 0o755);
   // Not in the path: tukit would take it for the backend of the machine's snapshots unasked.
   mkdirSync(join(tree, 'usr/lib/snaphost'), { recursive: true });
   symlinkSync('../../bin/snaphost', join(tree, 'usr/lib/snaphost/container-snap'));
+  place(join(root, 'deploy/MACHINE.md'), 'usr/share/doc/snaphost/MACHINE.md', 0o644);
   const man = execFileSync(program, ['man'], { encoding: 'utf8' });
   mkdirSync(join(tree, 'usr/share/man/man8'), { recursive: true });
   writeFileSync(join(tree, 'usr/share/man/man8/snaphost.8'), man);

@@ -8,6 +8,8 @@ export type ManPage = {
   readonly description: string;
   readonly files: readonly (readonly [path: string, meaning: string])[];
   readonly environment: readonly (readonly [name: string, meaning: string])[];
+  /** Command lines, and what each is for. */
+  readonly examples?: readonly (readonly [line: string, meaning: string])[];
   readonly seeAlso: readonly string[];
 };
 
@@ -49,6 +51,7 @@ export function manPage(program: Program, page: ManPage): string {
     ),
     ...list('FILES', page.files),
     ...list('ENVIRONMENT', page.environment),
+    ...list('EXAMPLES', page.examples ?? []),
     '.SH SEE ALSO',
     escapeText(page.seeAlso.join(', ')),
     '',

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createCipheriv, createHash } from 'node:crypto';
 import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Digest, digestFromHex, sha256 } from '../../shared/digest.ts';
@@ -20,7 +20,7 @@ StandardError=tty
 TTYPath=/dev/ttyS0
 KillSignal=SIGHUP
 Environment=HOME=/root TERM=dumb
-ExecStart=/bin/sh -c 'echo vm-shell-ready; exec /bin/bash --norc --noediting'
+ExecStart=/bin/sh -c 'echo vm-shell-ready $(cat /usr/lib/version); exec /bin/bash --norc --noediting'
 `;
 /** A machine under software emulation beside other work is slow: no start is given up. */
 const PATIENCE = '[Manager]\nDefaultTimeoutStartSec=20min\nDefaultDeviceTimeoutSec=20min\n';
@@ -28,12 +28,35 @@ const NETWORK = '[Match]\nName=en*\n[Network]\nDHCP=yes\n';
 const UNITS = '/usr/lib/systemd/system';
 const WANTS = 'etc/systemd/system/multi-user.target.wants';
 
+/** What nothing here needs, and what makes an emulated machine's start longer than all the rest. */
+const IDLE_UNITS = [
+  ...['serial-getty@ttyS0.service', 'getty@tty1.service', 'systemd-hwdb-update.service'],
+  ...['systemd-journal-catalog-update.service', 'ldconfig.service', 'podman-restart.service'],
+  ...['podman.service', 'podman.socket', 'podman-auto-update.service', 'podman-auto-update.timer'],
+  ...['apt-daily.timer', 'apt-daily-upgrade.timer', 'dpkg-db-backup.timer', 'fstrim.timer'],
+  ...['e2scrub_reap.service', 'e2scrub_all.timer', 'systemd-timesyncd.service'],
+];
+
 const folder = (name: string): TarSpec => ({ name: `${name}/`, type: 'directory', mode: 0o755 });
 const link = (name: string, linkName: string): TarSpec => ({ name, type: 'symlink', linkName });
 /** A file of an image. */
 export const file = (name: string, content: string | Buffer, mode = 0o644): TarSpec => ({
   ...{ name, mode, content: Buffer.from(content) },
 });
+
+const PAYLOAD_BYTES = 6 * 1024 * 1024;
+
+/**
+ * A large file that hardly packs, and of which only the last `fresh` bytes tell versions apart: worth
+ * a delta.
+ */
+export function payload(version: string, fresh: number): Buffer {
+  const noise = (seed: string, bytes: number) => {
+    const key = createHash('sha256').update(seed).digest();
+    return createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(bytes));
+  };
+  return Buffer.concat([noise('all', PAYLOAD_BYTES - fresh), noise(version, fresh)]);
+}
 
 /** What every version has beside the distribution: the client, its units, the shell, the network. */
 function clientLayer(client: string, units: string): TarSpec[] {
@@ -49,12 +72,15 @@ function clientLayer(client: string, units: string): TarSpec[] {
     ),
     file('usr/lib/systemd/system/vm-shell.service', SHELL),
     file('usr/lib/systemd/system.conf.d/50-patience.conf', PATIENCE),
+    file('usr/lib/systemd/system.conf.d/50-snaphost-watchdog.conf', unit('watchdog.conf')),
+    // The kernel of cloud machines has no driver of a watchdog that the emulator knows.
+    file('usr/lib/modules-load.d/softdog.conf', 'softdog\n'),
     file('etc/systemd/network/10-en.network', NETWORK),
     folder(WANTS),
     link(`${WANTS}/snaphost-boot-complete.service`, `${UNITS}/snaphost-boot-complete.service`),
     link(`${WANTS}/vm-shell.service`, `${UNITS}/vm-shell.service`),
     link(`${WANTS}/systemd-networkd.service`, `${UNITS}/systemd-networkd.service`),
-    link('etc/systemd/system/serial-getty@ttyS0.service', '/dev/null'),
+    ...IDLE_UNITS.map((name) => link(`etc/systemd/system/${name}`, '/dev/null')),
   ];
 }
 
