@@ -1,4 +1,6 @@
 import type { Command } from '../../shared/cli/command.ts';
+import { toSnapgateError } from '../../shared/errors.ts';
+import { leaveFailed } from '../deploy/roll-back.ts';
 import { type BootReport, completeBoot } from '../health/complete-boot.ts';
 import { run } from '../system/run.ts';
 import { withMachine } from './open-machine.ts';
@@ -10,7 +12,7 @@ export const bootCompleteCommand: Command<BootReport> = {
   options: {
     reboot: {
       type: 'boolean',
-      help: 'when a version that is not proved yet does not work, boot again, until its tries are used up',
+      help: 'when a version that is not proved yet does not work, boot again, until its tries are used up; where nothing counts tries, go back at once',
     },
   },
   async run(context) {
@@ -20,9 +22,9 @@ export const bootCompleteCommand: Command<BootReport> = {
         try {
           return await completeBoot(machine, context.signal);
         } catch (thrown) {
-          const { running } = await machine.deployments.roles(await machine.deployments.list());
-          const isTrying = running?.state === 'trying';
-          if (context.options.reboot && isTrying) await run('systemctl', ['reboot']);
+          const { message } = toSnapgateError(thrown);
+          const again = context.options.reboot && (await leaveFailed(machine.deployments, message));
+          if (again) await run('systemctl', ['reboot']);
           throw thrown;
         }
       }, context.signal),

@@ -26,6 +26,7 @@ export function bootEntriesSwitch(options: BootEntriesOptions): BootSwitch {
   const { loader, folder, devices, tries, kernelOptions } = options;
   return {
     name: loader.name,
+    countsTries: true,
     async next() {
       for (const { id, tries: left } of await loader.list()) {
         const path = join(folder, id);

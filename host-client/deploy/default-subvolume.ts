@@ -4,11 +4,13 @@ import type { BootSwitch } from './deployment.ts';
 
 /**
  * Boots what `btrfs subvolume set-default` chose: for boot loaders that mount the file system without
- * naming a subvolume. `folder` is any folder of the file system.
+ * naming a subvolume, as openSUSE's GRUB does with `btrfs_relative_path`. `folder` is any folder of the
+ * file system.
  */
 export function defaultSubvolumeSwitch(folder: string): BootSwitch {
   return {
     name: 'default subvolume',
+    countsTries: false,
     next: () => defaultSubvolumeId(folder),
     async choose(deployment) {
       await setDefaultSubvolume(deployment.path);

@@ -44,6 +44,8 @@ export type Deployment = DeploymentRecord & {
 /** What decides which deployment boots next. */
 export type BootSwitch = {
   readonly name: string;
+  /** Whether what is not proved runs out of tries by itself. */
+  readonly countsTries: boolean;
   /** Id of the subvolume that boots next. */
   next(): Promise<number>;
   /** Makes a deployment the one that boots next: atomic, and durable when it returns. */

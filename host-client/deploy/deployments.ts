@@ -77,6 +77,11 @@ export class Deployments {
     this.#boot = boot;
   }
 
+  /** Whether what is not proved runs out of tries by itself. */
+  get countsTries(): boolean {
+    return this.#boot.countsTries;
+  }
+
   /** Removes what an interrupted run has left. Throws NOT_BTRFS, COMMAND_FAILED. */
   async recover(): Promise<void> {
     await mkdir(this.folder, { recursive: true, mode: 0o700 });

@@ -36,6 +36,26 @@ export async function rollBack(
   return { from: next?.id ?? null, to: target?.id ?? null, subvolume };
 }
 
+/**
+ * After a boot that did not prove the running deployment: says whether to boot again. Where a boot
+ * loader counts tries it does the rest; where nothing counts, this was the only try, and the machine
+ * goes back now. What was proved before stays: it is not the version that is at fault.
+ */
+export async function leaveFailed(
+  deployments: Pick<
+    Deployments,
+    'countsTries' | 'list' | 'roles' | 'switchTo' | 'switchToOrigin' | 'setState'
+  >,
+  reason: string,
+): Promise<boolean> {
+  const { running, next } = await deployments.roles(await deployments.list());
+  if (running?.state !== 'trying') return false;
+  if (deployments.countsTries || next?.id !== running.id) return true;
+  await rollBack(deployments);
+  await deployments.setState(running, 'bad', reason);
+  return true;
+}
+
 function find(all: readonly Deployment[], id: string): Deployment {
   const found = all.find((one) => one.id === id);
   if (found !== undefined) return found;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type Deployment, nextDeploymentId } from '../../../host-client/deploy/deployment.ts';
 import type { Roles } from '../../../host-client/deploy/deployments.ts';
-import { rollBack } from '../../../host-client/deploy/roll-back.ts';
+import { leaveFailed, rollBack } from '../../../host-client/deploy/roll-back.ts';
 import { deploymentsToKeep } from '../../../host-client/update/collect-garbage.ts';
 import { sha256 } from '../../../shared/digest.ts';
 
@@ -82,5 +82,33 @@ describe('deployments', () => {
     expect(deploymentsToKeep(all, roles, 1).has('s1')).toBe(true);
     expect(deploymentsToKeep(all, roles, 1).has('s2')).toBe(false);
     expect(deploymentsToKeep(all, roles, 100).has('broken')).toBe(false);
+  });
+});
+
+describe('a version that was not proved', () => {
+  const trying = deployment('newer', { state: 'trying' });
+  const all = [trying, old];
+  const roles = { running: trying, next: trying, rollback: old };
+
+  it('boots again where tries are counted', async () => {
+    const deployments = { ...fake(all, roles), countsTries: true };
+    expect(await leaveFailed(deployments, 'no pump')).toBe(true);
+    expect(deployments.calls).toEqual([]);
+  });
+
+  it('is left at once where nothing counts', async () => {
+    const deployments = { ...fake(all, roles), countsTries: false };
+    expect(await leaveFailed(deployments, 'no pump')).toBe(true);
+    expect(deployments.calls).toEqual(['newer is bad', 'switch old', 'newer is bad']);
+  });
+
+  it('stays when it was proved before, and when there is nothing else', async () => {
+    const proved = { ...fake([now, old], { ...roles, running: now }), countsTries: false };
+    expect(await leaveFailed(proved, 'no pump')).toBe(false);
+    expect(proved.calls).toEqual([]);
+    const alone = fake([trying], { running: trying, next: trying });
+    const switchToOrigin = () => Promise.reject(new Error('nowhere'));
+    const deployments = { ...alone, switchToOrigin, countsTries: false };
+    await expect(leaveFailed(deployments, 'no pump')).rejects.toThrow('nowhere');
   });
 });
