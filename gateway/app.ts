@@ -1,17 +1,26 @@
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
-import { Hono } from 'hono';
+import { Hono, type MiddlewareHandler } from 'hono';
 import { SnapgateError, toSnapgateError } from '../shared/errors.ts';
-import type { ClientLimits } from './routes/client-limits.ts';
+import type { ClientLimits } from './access/client-limits.ts';
+import { identifyClient } from './routes/authorize.ts';
 import { distributionRoutes } from './routes/distribution.ts';
 import { API_HEADERS, errorBody, publicError } from './routes/error-answer.ts';
-import { type GatewayContext, type GatewayEnv, incomingOf } from './routes/exchange.ts';
+import {
+  type GatewayContext,
+  type GatewayEnv,
+  incomingOf,
+  type RequestNotes,
+} from './routes/exchange.ts';
 import { type HealthRoutes, healthRoutes } from './routes/health.ts';
 import type { DistributionRoutes } from './routes/pass-on.ts';
 import { type SnapgateRoutes, snapgateRoutes } from './routes/snapgate.ts';
+import { tokenRoutes } from './routes/token.ts';
+import { type TufRoutes, tufRoutes } from './routes/tuf.ts';
 
 /** Everything that the gateway's routes need. */
 export type AppOptions = DistributionRoutes &
   SnapgateRoutes &
+  TufRoutes &
   HealthRoutes & {
     /** How much each client may ask; without bounds when absent. */
     readonly clientLimits?: ClientLimits | undefined;
@@ -25,7 +34,7 @@ export function createApp(options: AppOptions): Hono<GatewayEnv> {
     await next();
   });
   app.route('/', healthRoutes(options));
-  app.use('/v2/*', async (c, next) => {
+  const limit: MiddlewareHandler<GatewayEnv> = async (c, next) => {
     try {
       options.clientLimits?.take(incomingOf(c).socket.remoteAddress ?? '');
     } catch (thrown) {
@@ -33,12 +42,17 @@ export function createApp(options: AppOptions): Hono<GatewayEnv> {
       throw thrown;
     }
     await next();
-  });
+  };
+  app.use('/v2/*', limit, identifyClient(options));
+  app.use('/_snapgate/*', limit);
+  app.use('/tuf/*', limit);
+  app.route('/', tufRoutes(options));
   app.use('/v2/:name{.+}/_snapgate/*', async (c, next) => {
     c.get('notes').route = 'snapgate';
     await next();
   });
   app.route('/', snapgateRoutes(options));
+  app.route('/', tokenRoutes(options));
   app.route('/', distributionRoutes(options));
   app.notFound((c) => answerError(c, new SnapgateError('NAME_UNKNOWN', 'no such path'), options));
   app.onError((thrown, c) => answerError(c, thrown, options));
@@ -51,13 +65,13 @@ const counted = new WeakMap<object, { readonly read: number; readonly written: n
 /** Counts and logs a request when its answer has ended, whoever ended it. */
 function watchRequest(c: GatewayContext, { metrics, log }: AppOptions): void {
   const { incoming, outgoing } = c.env;
-  const notes: { route: string; repository?: string } = { route: 'other' };
+  const notes: RequestNotes = { route: 'other' };
   c.set('notes', notes);
   const { socket } = incoming as { socket: { bytesRead: number; bytesWritten: number } };
   const before = counted.get(socket) ?? { read: 0, written: 0 };
   const start = performance.now();
   outgoing.once('close', () => {
-    const { route, repository } = notes;
+    const { route, repository, client } = notes;
     const { method } = c.req;
     // As other servers do, 499 stands for a client that went away.
     const status = outgoing.writableFinished ? outgoing.statusCode : 499;
@@ -69,7 +83,7 @@ function watchRequest(c: GatewayContext, { metrics, log }: AppOptions): void {
     const level = route === 'health' || route === 'metrics' ? 'debug' : 'info';
     const path = c.req.path.slice(0, 512);
     log(level, 'request', {
-      ...{ method, path, route, repository, status },
+      ...{ method, path, route, repository, client, status },
       ...{ seconds: Number(seconds.toFixed(4)), sentBytes, receivedBytes },
     });
   });
@@ -82,7 +96,12 @@ function answerError(c: GatewayContext, thrown: unknown, { log }: AppOptions): R
   if (code !== 'CANCELLED') {
     const level = error.httpStatus >= 500 ? 'warn' : 'debug';
     const cause = code === 'INTERNAL' ? String((thrown as Error).stack ?? thrown) : undefined;
-    log(code === 'INTERNAL' ? 'error' : level, 'request failed', { code, message, where, cause });
+    log(code === 'INTERNAL' ? 'error' : level, 'request failed', {
+      code,
+      reason: message,
+      where,
+      cause,
+    });
   }
   // Nothing can be said any more once an answer has begun; the client must see that it broke off.
   if (outgoing.headersSent || outgoing.destroyed) {

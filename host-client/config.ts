@@ -5,6 +5,7 @@ import { SnapgateError } from '../shared/errors.ts';
 import { isRepositoryName, isTag } from '../shared/oci/reference.ts';
 import { parseStrictJson } from '../shared/strict-json.ts';
 import { parseWindow } from './line/window.ts';
+import { COMPRESS } from './storage/storage.ts';
 import { findStorageRoots } from './storage-conf.ts';
 
 const MIB = 1024 * 1024;
@@ -48,6 +49,8 @@ const waitsSchema = v.strictObject({
   answerSeconds: v.optional(count(1), 30),
   /** Longest pause inside a body. */
   stallSeconds: v.optional(count(1), 60),
+  /** Until all metadata of a channel has come. */
+  metadataSeconds: v.optional(count(1), 300),
   /** How long a delta that is not made yet is waited for before the whole image is taken. */
   deltaSeconds: v.optional(count(0), 900),
   /** How long Podman may keep its storage locked. */
@@ -101,6 +104,11 @@ const healthSchema = v.strictObject({
   gatewaySeconds: v.optional(count(0), 0),
 });
 
+const storageSchema = v.strictObject({
+  /** How the content of new files is kept on the disk, where the machine can compress it. */
+  compress: v.optional(v.picklist(COMPRESS, 'must be "zstd" or "none"'), 'zstd'),
+});
+
 const configSchema = v.strictObject({
   /** The gateways, or plain registries, in the order in which they are tried. */
   gateways: v.pipe(v.array(gatewayUrl), v.minLength(1, 'must name a gateway'), v.maxLength(16)),
@@ -136,6 +144,7 @@ const configSchema = v.strictObject({
   machine: v.optional(machineSchema),
   line: v.optional(lineSchema, {}),
   health: v.optional(healthSchema, {}),
+  storage: v.optional(storageSchema, {}),
   limits: v.optional(limitsSchema, {}),
   waits: v.optional(waitsSchema, {}),
 });

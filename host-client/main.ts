@@ -18,12 +18,13 @@ import { updateCommand } from './cli/update.ts';
 import { verifyCommand } from './cli/verify.ts';
 import { keepHeapSmall } from './system/tidy-memory.ts';
 import { containerSnap } from './tukit/container-snap.ts';
+import { VERSION } from './version.ts';
 
 keepHeapSmall();
 
 const commands: Program = {
   name: 'snaphost',
-  version: '0.1.0',
+  version: VERSION,
   summary: 'updates this machine from signed operating system images',
   options: SETTING_OPTIONS,
   commands: [

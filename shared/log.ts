@@ -2,8 +2,13 @@
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
-/** Values of a log line. Never credentials, never whole URLs with their query. */
-export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
+/**
+ * Values of a log line. Never credentials, never whole URLs with their query, and none under a name
+ * that the line has itself.
+ */
+export type LogFields = Readonly<Record<string, string | number | boolean | undefined>> & {
+  readonly [Name in 'time' | 'level' | 'message']?: never;
+};
 
 /** Writes one line. `message` is static, lower case and without data; what varies goes to `fields`. */
 export type Log = (level: LogLevel, message: string, fields?: LogFields) => void;

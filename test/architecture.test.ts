@@ -25,7 +25,7 @@ const GATEWAY_ORDER = [
   ['main.ts', 'cli'],
   ['app'],
   ['routes'],
-  ['policy', 'jobs', 'plan', 'tuf'],
+  ['access', 'policy', 'jobs', 'plan', 'tuf'],
   ['delta'],
   ['signing', 'upstream', 'store', 'layout'],
 ];

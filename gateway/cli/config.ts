@@ -4,15 +4,9 @@ import * as v from 'valibot';
 import { parse, YAMLParseError } from 'yaml';
 import { SnapgateError } from '../../shared/errors.ts';
 import { LOG_LEVELS } from '../../shared/log.ts';
-import { isRepositoryPattern } from '../../shared/policy/repository-pattern.ts';
+import { accessSchema } from './access-config.ts';
+import { count, filePath, pattern } from './config-fields.ts';
 
-const count = (least: number, most: number) =>
-  v.pipe(v.number(), v.integer(), v.minValue(least), v.maxValue(most));
-const filePath = v.pipe(v.string(), v.minLength(1));
-const pattern = v.pipe(
-  v.string(),
-  v.check(isRepositoryPattern, 'must be a repository, a prefix of it followed by /*, or *'),
-);
 const origin = v.pipe(
   v.string(),
   v.check((text) => isOrigin(text), 'must be http://HOST[:PORT] or https://HOST[:PORT]'),
@@ -27,8 +21,10 @@ const listenSchema = v.strictObject({
     v.strictObject({
       certificate: filePath,
       key: filePath,
-      /** Certificates of the authorities whose clients alone are served, as PEM. */
+      /** Certificates of the authorities whose clients are known, as PEM. */
       clientCa: v.optional(filePath),
+      /** `optional` serves those without one as well, for access rules to tell them apart. */
+      clientCertificates: v.optional(v.picklist(['required', 'optional']), 'required'),
     }),
   ),
   /** How much one client address may ask. */
@@ -98,11 +94,31 @@ const signingFields = v.strictObject({
 });
 const signingSchema = v.pipe(
   signingFields,
+  v.check((place) => namesOneKey(place), 'must have key and passwordFile, or pkcs11, or transit'),
+);
+const onlineKeySchema = v.pipe(
+  v.strictObject({
+    key: v.optional(filePath),
+    passwordFile: v.optional(filePath),
+    pkcs11: v.optional(pkcs11Schema),
+    transit: v.optional(transitSchema),
+  }),
+  v.check((place) => namesOneKey(place), 'must have key and passwordFile, or pkcs11, or transit'),
+);
+const tufSchema = v.pipe(
+  v.strictObject({
+    /** A TUF repository that `snapgate tuf init` made. */
+    folder: filePath,
+    /** The online keys. Without them what is in the folder is served as it is. */
+    snapshot: v.optional(onlineKeySchema),
+    timestamp: v.optional(onlineKeySchema),
+    /** How long what they sign holds; it is signed anew when half of that is over. */
+    snapshotHours: v.optional(count(1, 100_000), 168),
+    timestampHours: v.optional(count(1, 100_000), 24),
+  }),
   v.check(
-    ({ key, passwordFile, pkcs11, transit }) =>
-      [key, pkcs11, transit].filter(Boolean).length === 1 &&
-      (key === undefined) === (passwordFile === undefined),
-    'must have key and passwordFile, or pkcs11, or transit',
+    ({ snapshot, timestamp }) => (snapshot === undefined) === (timestamp === undefined),
+    'must have both snapshot and timestamp, or neither',
   ),
 );
 const gateSchema = v.strictObject({
@@ -118,11 +134,14 @@ const configSchema = v.strictObject({
   /** The gateway's origin as clients write it; signatures carry its host. */
   publicUrl: v.optional(origin),
   upstream: upstreamSchema,
+  /** Who may use the gateway; absent, the registry alone says who may what. */
+  access: v.optional(accessSchema),
   /** Folder of the catalogue and of work in progress. */
   data: filePath,
   deltas: v.optional(deltasSchema, {}),
   signing: v.optional(v.array(signingSchema), []),
   gate: v.optional(gateSchema),
+  tuf: v.optional(tufSchema),
   log: v.optional(v.strictObject({ level: v.optional(v.picklist(LOG_LEVELS), 'info') }), {}),
   /** How long a stop waits for requests under way. */
   stopTimeoutSeconds: v.optional(count(0, 3600), 20),
@@ -168,6 +187,17 @@ export function parseConfig(text: string, path: string): GatewayConfig {
   throw refuse(`${field}: ${explain(issue)}`);
 }
 
+/** Where a private key is: in a file, in a token, or in a key service. */
+export type KeyPlace = Pick<
+  v.InferOutput<typeof signingFields>,
+  'key' | 'passwordFile' | 'pkcs11' | 'transit'
+>;
+
+function namesOneKey({ key, passwordFile, pkcs11, transit }: KeyPlace): boolean {
+  const isOne = [key, pkcs11, transit].filter(Boolean).length === 1;
+  return isOne && (key === undefined) === (passwordFile === undefined);
+}
+
 function explain(issue: v.BaseIssue<unknown>): string {
   if (issue.type === 'strict_object' && issue.expected === 'never') return 'no such field';
   if (issue.type === 'strict_object' && issue.received === 'undefined') return 'is missing';
@@ -183,16 +213,22 @@ function isOrigin(text: string): boolean {
 
 function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
   const at = (path: string) => resolve(folder, path);
-  const { listen, upstream, signing, gate } = config;
+  const { listen, upstream, signing, gate, access, tuf } = config;
   const { credentials, ca } = upstream;
   return {
     ...config,
     data: at(config.data),
+    access: access && {
+      ...access,
+      ...(access.htpasswd === undefined ? {} : { htpasswd: at(access.htpasswd) }),
+      oidc: access.oidc.map(({ ca, ...one }) => (ca === undefined ? one : { ...one, ca: at(ca) })),
+    },
     gate: gate && { ...gate, policy: at(gate.policy) },
     listen: {
       ...listen,
       ...(listen.tls && {
         tls: {
+          ...listen.tls,
           ...{ certificate: at(listen.tls.certificate), key: at(listen.tls.key) },
           ...(listen.tls.clientCa === undefined ? {} : { clientCa: at(listen.tls.clientCa) }),
         },
@@ -208,15 +244,28 @@ function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
             : { ...credentials, passwordFile: at(credentials.passwordFile) },
       }),
     },
-    signing: signing.map(({ key, passwordFile, pkcs11, transit, requirePublisher, ...rule }) => ({
-      ...rule,
-      ...(key === undefined ? {} : { key: at(key) }),
-      ...(passwordFile === undefined ? {} : { passwordFile: at(passwordFile) }),
-      ...(pkcs11 && {
-        pkcs11: { ...pkcs11, module: at(pkcs11.module), pinFile: at(pkcs11.pinFile) },
-      }),
-      ...(transit && { transit: { ...transit, tokenFile: at(transit.tokenFile) } }),
+    signing: signing.map(({ requirePublisher, ...rule }) => ({
+      ...keyAt(rule, at),
       ...(requirePublisher === undefined ? {} : { requirePublisher: at(requirePublisher) }),
     })),
+    tuf: tuf && {
+      ...tuf,
+      folder: at(tuf.folder),
+      ...(tuf.snapshot && { snapshot: keyAt(tuf.snapshot, at) }),
+      ...(tuf.timestamp && { timestamp: keyAt(tuf.timestamp, at) }),
+    },
+  };
+}
+
+function keyAt<Place extends KeyPlace>(place: Place, at: (path: string) => string): Place {
+  const { key, passwordFile, pkcs11, transit } = place;
+  return {
+    ...place,
+    ...(key === undefined ? {} : { key: at(key) }),
+    ...(passwordFile === undefined ? {} : { passwordFile: at(passwordFile) }),
+    ...(pkcs11 && {
+      pkcs11: { ...pkcs11, module: at(pkcs11.module), pinFile: at(pkcs11.pinFile) },
+    }),
+    ...(transit && { transit: { ...transit, tokenFile: at(transit.tokenFile) } }),
   };
 }

@@ -4,25 +4,33 @@ import type { Recompression } from '../../shared/delta/machine-class.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { Log } from '../../shared/log.ts';
 import { Repository } from '../../shared/registry/repository.ts';
+import type { Access } from '../access/access.ts';
+import { ClientLimits } from '../access/client-limits.ts';
 import { ownRecompression } from '../delta/zstd-program.ts';
 import { DeltaJobs } from '../jobs/delta-jobs.ts';
-import { EncoderReports } from '../jobs/encoder-reports.ts';
 import { Planner } from '../plan/planner.ts';
 import { RepositoryFacts } from '../plan/repository-facts.ts';
 import type { Gate } from '../policy/gate.ts';
 import { createClientAccess } from '../routes/client-access.ts';
-import { ClientLimits } from '../routes/client-limits.ts';
 import { Metrics } from '../routes/metrics.ts';
 import { Catalogue } from '../store/catalogue.ts';
 import { Addresses } from '../upstream/addresses.ts';
 import { FallbackReferrers } from '../upstream/fallback-referrers.ts';
+import { RegistryLogin } from '../upstream/registry-login.ts';
 import { SealedUrls } from '../upstream/sealed-url.ts';
 import { createTransport } from '../upstream/transport.ts';
 import { Upstream } from '../upstream/upstream.ts';
 import type { GatewayConfig } from './config.ts';
+import { openAccess } from './open-access.ts';
 import { openGate } from './open-gate.ts';
+import { type OpenedTuf, openTuf } from './open-tuf.ts';
 import { startServer } from './server.ts';
-import { ownRepositories, readCredentials, transportOptions } from './upstream-access.ts';
+import {
+  type FindCredentials,
+  ownRepositories,
+  readCredentials,
+  transportOptions,
+} from './upstream-access.ts';
 import { checkWanted, type GatewayWork, openWork } from './work.ts';
 
 /** A gateway that answers. */
@@ -48,21 +56,33 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Run
   const catalogue = openCatalogue(config.data);
   const jobs = openJobs(config, work, catalogue, metrics);
   const gate = await openGate({ config, catalogue, metrics, log, work });
+  const tuf = await openTuf(config, log);
   const maker = await ownRecompression(config.deltas.memoryBytes / 1024 ** 2);
-  const parts = { config, log, metrics, catalogue, jobs, work, gate, maker, ...connections };
-  const server = await startServer(config.listen, appOptions(parts));
+  const opened = config.access && (await openAccess(config.access, log));
+  const access = opened?.access;
+  const parts = {
+    config,
+    log,
+    metrics,
+    catalogue,
+    jobs,
+    work,
+    gate,
+    tuf,
+    access,
+    maker,
+    ...connections,
+  };
+  const server = await startServer(config.listen, appOptions({ ...parts, own, credentials }));
   log('info', 'listening', { url: server.url, upstream: baseUrl.origin });
   const close = async () => {
-    await Promise.all([jobs.close(), server.close(config.stopTimeoutSeconds * 1000)]);
-    await connections.close();
+    await Promise.all([jobs.close(), tuf?.close(), server.close(config.stopTimeoutSeconds * 1000)]);
+    await Promise.all([connections.close(), opened?.close()]);
     catalogue.close();
     log('info', 'stopped');
   };
   return { url: server.url, close };
 }
-
-/** A machine reports once for each update that goes wrong. */
-const REPORT_LIMIT = { requestsPerSecond: 1 / 60, burst: 5 };
 
 type Parts = ReturnType<typeof createTransport> & {
   readonly config: GatewayConfig;
@@ -72,41 +92,45 @@ type Parts = ReturnType<typeof createTransport> & {
   readonly jobs: DeltaJobs;
   readonly work: GatewayWork;
   readonly gate: Gate | undefined;
+  readonly tuf: OpenedTuf | undefined;
   readonly maker: Recompression;
+  readonly access: Access | undefined;
+  /** A repository with the gateway's own credentials, and those. */
+  readonly own: (repository: string) => Repository;
+  readonly credentials: FindCredentials;
 };
 
 function appOptions(parts: Parts) {
-  const { config, log, metrics, catalogue, jobs, work, gate, maker, transport, agent } = parts;
+  const { config, log, metrics, catalogue, jobs, work, gate, tuf, access, transport, agent } =
+    parts;
+  const { own, credentials, maker } = parts;
   const baseUrl = config.upstream.url;
   const { connectTimeoutSeconds, answerTimeoutSeconds, stallTimeoutSeconds } = config.upstream;
   const upstream = new Upstream({
     ...{ agent, baseUrl, connectTimeoutMs: connectTimeoutSeconds * 1000 },
     answerTimeoutMs: answerTimeoutSeconds * 1000,
     stallTimeoutMs: stallTimeoutSeconds * 1000,
+    // Whom the gateway lets in, the registry knows as the gateway.
+    ...(access && { login: new RegistryLogin({ transport, baseUrl, credentials }) }),
     onAnswer: (_method, status, seconds) => metrics.upstream(status, seconds),
   });
   const addresses = new Addresses(baseUrl, new SealedUrls());
   const openRepository = (repository: string, authorization: string | undefined) =>
-    new Repository({ transport, baseUrl, repository, authorization });
+    access ? own(repository) : new Repository({ transport, baseUrl, repository, authorization });
   const originOf = (request: Request) => config.publicUrl?.origin ?? new URL(request.url).origin;
   const facts = new RepositoryFacts(catalogue);
   const { clientLimit } = config.listen;
   const { ensureSigned } = work;
-  const reports = new EncoderReports({
-    onReport: (repository, machines, reporters) =>
-      log('warn', 'encoders reported', { repository, machines, reporters }),
-  });
   const planner = new Planner({
-    isSuspected: (repository, format) => reports.isSuspected(repository, format),
     ...{ facts, maker, deltaState: (key, bytes) => jobs.state(key, bytes) },
     ...(ensureSigned === undefined ? {} : { ensureSigned }),
   });
   return {
     ...{ upstream, addresses, facts, catalogue, openRepository, originOf, log, metrics },
-    ...{ reports, reportLimits: new ClientLimits(REPORT_LIMIT) },
     clientLimits: clientLimit && new ClientLimits(clientLimit),
-    ...{ planner, jobs, maker, gate, referrers: new FallbackReferrers() },
-    access: createClientAccess({ upstream, addresses, openRepository, originOf }),
+    ...{ planner, jobs, maker, gate, access, referrers: new FallbackReferrers() },
+    tuf: tuf?.folder,
+    clientAccess: createClientAccess({ upstream, addresses, openRepository, originOf }),
   };
 }
 

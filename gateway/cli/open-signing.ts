@@ -4,7 +4,7 @@ import { openPkcs11 } from '../signing/pkcs11.ts';
 import { openKeyFile, readPasswordFile, type Signer } from '../signing/signer.ts';
 import { type SigningEvent, type SigningRule, SigningService } from '../signing/signing-service.ts';
 import { openTransit } from '../signing/transit.ts';
-import type { GatewayConfig } from './config.ts';
+import type { KeyPlace } from './config.ts';
 import { readConfigured } from './upstream-access.ts';
 import type { WorkOptions } from './work.ts';
 
@@ -34,8 +34,8 @@ export async function openSigning(setup: SigningSetup): Promise<SigningService> 
   });
 }
 
-/** Opens the key that a rule names: in a file, in a token or in a key service. */
-async function openSigner(rule: GatewayConfig['signing'][number], field: string): Promise<Signer> {
+/** Opens the key that the configuration names. Throws CONFIG_INVALID, KEY_INVALID. */
+export async function openSigner(rule: KeyPlace, field: string): Promise<Signer> {
   const { key, passwordFile, pkcs11, transit } = rule;
   if (pkcs11 !== undefined) {
     return openPkcs11({ ...pkcs11, pin: await readPasswordFile(pkcs11.pinFile) });

@@ -1,13 +1,10 @@
-import { unwatchFile, watchFile } from 'node:fs';
 import type { Server } from 'node:https';
 import { createSecureContext } from 'node:tls';
 import { toSnapgateError } from '../../shared/errors.ts';
 import type { Log } from '../../shared/log.ts';
 import type { GatewayConfig } from './config.ts';
+import { followFiles } from './follow-files.ts';
 import { readConfigured } from './upstream-access.ts';
-
-/** How often the files are looked at, in milliseconds. */
-const LOOK_MS = 2000;
 
 type TlsConfig = NonNullable<GatewayConfig['listen']['tls']>;
 
@@ -15,22 +12,24 @@ type TlsConfig = NonNullable<GatewayConfig['listen']['tls']>;
 export type TlsOptions = {
   readonly cert: string;
   readonly key: string;
-  /** Authorities of clients' certificates; with them, who shows none is not served. */
+  /** Authorities of clients' certificates. */
   readonly ca?: string;
   readonly requestCert?: boolean;
+  /** Whether who shows no certificate of theirs is not served. */
   readonly rejectUnauthorized?: boolean;
 };
 
 /** Reads certificate and key, and whose certificates clients must have. Throws CONFIG_INVALID. */
 export async function readTls(config: TlsConfig): Promise<TlsOptions> {
-  const { certificate, key, clientCa } = config;
+  const { certificate, key, clientCa, clientCertificates } = config;
   const own = {
     cert: await readConfigured(certificate, 'listen.tls.certificate'),
     key: await readConfigured(key, 'listen.tls.key'),
   };
   if (clientCa === undefined) return own;
   const ca = await readConfigured(clientCa, 'listen.tls.clientCa');
-  return { ...own, ca, requestCert: true, rejectUnauthorized: true };
+  const rejectUnauthorized = clientCertificates === 'required';
+  return { ...own, ca, requestCert: true, rejectUnauthorized };
 }
 
 /**
@@ -47,13 +46,12 @@ export function followTls(server: Server, config: TlsConfig, log: Log): () => vo
       log('info', 'certificate reloaded', { certificate: config.certificate });
     } catch (thrown) {
       const { code, message } = toSnapgateError(thrown);
-      log('warn', 'certificate not reloaded', { certificate: config.certificate, code, message });
+      log('warn', 'certificate not reloaded', {
+        certificate: config.certificate,
+        code,
+        reason: message,
+      });
     }
   };
-  for (const file of files) {
-    watchFile(file, { interval: LOOK_MS, persistent: false }, () => void reload());
-  }
-  return () => {
-    for (const file of files) unwatchFile(file);
-  };
+  return followFiles(files, reload);
 }

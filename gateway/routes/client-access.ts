@@ -5,6 +5,7 @@ import { readBody } from '../../shared/registry/transport.ts';
 import type { Addresses } from '../upstream/addresses.ts';
 import { answerHeaders } from '../upstream/headers.ts';
 import type { Upstream, UpstreamAnswer } from '../upstream/upstream.ts';
+import { scopeOf } from './distribution-path.ts';
 import type { ClientAccess } from './snapgate.ts';
 
 /** Most of a refusal's body that is passed on, in bytes. */
@@ -32,6 +33,7 @@ export function createClientAccess(options: ClientAccessOptions): ClientAccess {
           ...(authorization === undefined ? {} : { authorization }),
         },
         signal: request.signal,
+        scope: scopeOf({ action: 'pull', repository }),
       });
       if (answer.status >= 300) {
         return { refusal: await refusal(answer, repository, request, options) };

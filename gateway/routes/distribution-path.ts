@@ -1,5 +1,7 @@
 import { SnapgateError } from '../../shared/errors.ts';
 import { isRepositoryName, isTag } from '../../shared/oci/reference.ts';
+import type { Wish } from '../access/access-rules.ts';
+import type { RegistryScope } from '../upstream/registry-login.ts';
 
 /** What a path of the OCI distribution API 1.1 means (specification, "Endpoints"). */
 export type DistributionPath =
@@ -80,6 +82,24 @@ export function formatDistributionPath(path: DistributionPath): string {
     case 'referrers':
       return `/v2/${path.name}/referrers/${path.digest}`;
   }
+}
+
+/** What a request wants to do; undefined for the base, which only tells whether one is let in. */
+export function wishOf(path: DistributionPath, method: string): Wish | undefined {
+  if (path.kind === 'base') return undefined;
+  if (!('name' in path)) return { action: 'catalog' };
+  const repository = path.name;
+  if (path.kind === 'uploads' || path.kind === 'upload') return { action: 'push', repository };
+  if (method === 'DELETE') return { action: 'delete', repository };
+  return { action: method === 'PUT' ? 'push' : 'pull', repository };
+}
+
+/** What a registry's token service calls a wish. */
+export function scopeOf(wish: Wish): RegistryScope {
+  if (!('repository' in wish)) return { repository: '', text: 'registry:catalog:*' };
+  const { repository, action } = wish;
+  const actions = { pull: 'pull', push: 'pull,push', delete: 'pull,push,delete', delta: 'pull' };
+  return { repository, text: `repository:${repository}:${actions[action]}` };
 }
 
 function manifest(name: string, text: string): DistributionPath {

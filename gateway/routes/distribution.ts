@@ -1,11 +1,16 @@
 import { Hono } from 'hono';
 import { SnapgateError } from '../../shared/errors.ts';
+import { isRepositoryName } from '../../shared/oci/reference.ts';
 import { requestHeaders } from '../upstream/headers.ts';
+import type { RegistryScope } from '../upstream/registry-login.ts';
+import { authorize, greet, isAllowed } from './authorize.ts';
 import {
   type DistributionPath,
   formatDistributionPath,
   METHODS,
   parseDistributionPath,
+  scopeOf,
+  wishOf,
 } from './distribution-path.ts';
 import {
   clientSignal,
@@ -48,15 +53,40 @@ async function handle(c: GatewayContext, deps: DistributionRoutes): Promise<Resp
       hint: `Supported: ${allowed.join(', ')}.`,
     });
   }
-  const url = targetUrl(path, query, deps);
-  return route(path, exchange(c, deps, url));
+  const wish = wishOf(path, c.req.method);
+  if (wish !== undefined) await authorize(c, deps, wish);
+  else if (deps.access !== undefined) return greet(c, deps);
+  const url = targetUrl(path, path.kind === 'uploads' ? checkMount(c, query, deps) : query, deps);
+  return route(path, exchange(c, deps, url, wish && scopeOf(wish)));
 }
 
-function exchange(c: GatewayContext, deps: DistributionRoutes, url: URL): Exchange {
+/**
+ * A blob is mounted only out of a repository that the client may read: the registry would ask the
+ * gateway's credentials, not the client's. Without it the client sends the blob.
+ */
+function checkMount(c: GatewayContext, query: string, deps: DistributionRoutes): string {
+  if (deps.access === undefined) return query;
+  const parameters = new URLSearchParams(query);
+  const [from, ...others] = parameters.getAll('from');
+  const isOne = from !== undefined && others.length === 0 && isRepositoryName(from);
+  if (isOne && isAllowed(c, deps, { action: 'pull', repository: from })) return query;
+  if (!parameters.has('mount') && !parameters.has('from')) return query;
+  parameters.delete('mount');
+  parameters.delete('from');
+  const rest = parameters.toString();
+  return rest === '' ? '' : `?${rest}`;
+}
+
+function exchange(
+  c: GatewayContext,
+  deps: DistributionRoutes,
+  url: URL,
+  scope?: RegistryScope,
+): Exchange {
   const headers = requestHeaders(incomingOf(c).headers);
   const body = hasBody(c.req.method) ? requestBody(c) : undefined;
   if (body === undefined) delete headers['content-length'];
-  return { c, deps, url, headers, body, signal: clientSignal(c) };
+  return { c, deps, url, headers, body, signal: clientSignal(c), scope };
 }
 
 function hasBody(method: string): boolean {

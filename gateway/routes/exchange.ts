@@ -3,6 +3,7 @@ import { pipeline } from 'node:stream/promises';
 import type { HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import type { Context } from 'hono';
+import type { Client } from '../access/principal.ts';
 import type { DirectBody } from '../upstream/direct-blob.ts';
 import type { OutgoingHeaders } from '../upstream/headers.ts';
 import { transportError } from '../upstream/transport.ts';
@@ -14,10 +15,17 @@ export type RequestNotes = {
   route: string;
   /** The repository concerned. */
   repository?: string;
+  /** Who asks, where the gateway knows. */
+  client?: string;
 };
 
 /** What Hono gives to the gateway's handlers: Node's own request and answer, which stream best. */
-export type GatewayEnv = { Bindings: HttpBindings; Variables: { notes: RequestNotes } };
+export type GatewayEnv = { Bindings: HttpBindings; Variables: GatewayVariables };
+type GatewayVariables = {
+  notes: RequestNotes;
+  /** Whoever asks, where the gateway itself lets in or not. */
+  client?: Client;
+};
 export type GatewayContext = Context<GatewayEnv>;
 
 /** Path and query of a request as the client wrote them. */

@@ -2,6 +2,7 @@ import { Hono } from 'hono';
 import { toSnapgateError } from '../../shared/errors.ts';
 import type { Catalogue } from '../store/catalogue.ts';
 import type { Upstream } from '../upstream/upstream.ts';
+import { authorize, identifyClient, type WithAccess } from './authorize.ts';
 import type { GatewayContext, GatewayEnv } from './exchange.ts';
 import type { Metrics } from './metrics.ts';
 
@@ -10,7 +11,7 @@ const PROBE_MS = 3000;
 /** How long a probe's result stands, so that those who ask often do not load the registry. */
 const FRESH_MS = 2000;
 
-export type HealthRoutes = {
+export type HealthRoutes = WithAccess & {
   readonly upstream: Upstream;
   readonly catalogue: Catalogue;
   readonly metrics: Metrics;
@@ -27,8 +28,9 @@ export function healthRoutes(deps: HealthRoutes): Hono<GatewayEnv> {
     const status = isReady ? 'ok' : 'failed';
     return note(c, 'health').json({ status, checks }, isReady ? 200 : 503);
   });
-  app.get('/metrics', async (c) => {
+  app.get('/metrics', identifyClient(deps), async (c) => {
     const { metrics } = deps;
+    await authorize(c, deps, { action: 'metrics' });
     return note(c, 'metrics').body(await metrics.text(), 200, {
       'Content-Type': metrics.contentType,
     });

@@ -87,7 +87,12 @@ async function listReferrer(
   } catch (thrown) {
     // The manifest itself is stored. Without OCI-Subject the client writes the list itself.
     const { code, message } = toSnapgateError(thrown);
-    deps.log('warn', 'referrer not listed', { repository, digest: stored.digest, code, message });
+    deps.log('warn', 'referrer not listed', {
+      repository,
+      digest: stored.digest,
+      code,
+      reason: message,
+    });
     return undefined;
   }
 }

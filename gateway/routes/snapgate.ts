@@ -1,4 +1,4 @@
-import { type Context, Hono } from 'hono';
+import { Hono } from 'hono';
 import * as v from 'valibot';
 import type { Recompression } from '../../shared/delta/machine-class.ts';
 import { type Digest, isDigest } from '../../shared/digest.ts';
@@ -9,17 +9,16 @@ import {
   type DeltaJob,
   type DeltaRequest,
   deltaRequestSchema,
-  encoderReportSchema,
   planRequestSchema,
 } from '../../shared/plan.ts';
 import { type DeltaJobs, finishedJob, type MadeDelta } from '../jobs/delta-jobs.ts';
-import type { EncoderReports } from '../jobs/encoder-reports.ts';
 import type { DeltaKey, Planner } from '../plan/planner.ts';
-import { madeFormatName, readableFormats, usesEncoders } from '../plan/readable-formats.ts';
+import { madeFormatName } from '../plan/readable-formats.ts';
 import type { RepositoryFacts, RepositoryReader } from '../plan/repository-facts.ts';
 import { missingBytes } from '../plan/ways.ts';
 import type { ImageFacts } from '../store/facts.ts';
-import { type ClientLimits, clientOf } from './client-limits.ts';
+import { authorize, type WithAccess } from './authorize.ts';
+import type { GatewayContext, GatewayEnv } from './exchange.ts';
 
 /** Largest request body read, in bytes. */
 const MAX_BODY_BYTES = 64 * 1024;
@@ -39,56 +38,46 @@ export type ClientAccess = {
 };
 
 /** What the routes need. */
-export type SnapgateRoutes = {
-  readonly access: ClientAccess;
+export type SnapgateRoutes = WithAccess & {
+  readonly clientAccess: ClientAccess;
   readonly facts: RepositoryFacts;
   readonly planner: Planner;
   readonly jobs: DeltaJobs;
   /** What the gateway packs with, where it makes deltas. */
   readonly maker: Recompression;
-  readonly reports: EncoderReports;
-  /** How much each client may report. */
-  readonly reportLimits: ClientLimits;
 };
 
 /**
  * The gateway's own API under `/v2/<name>/_snapgate/`: `POST plan`, `POST deltas`,
- * `GET deltas/<id>`, `POST encoder-reports`. A repository's parts never begin with an underscore, so these paths are free.
+ * `GET deltas/<id>`. A repository's parts never begin with an underscore, so these paths are free.
  */
-export function snapgateRoutes(deps: SnapgateRoutes): Hono {
-  const app = new Hono();
+export function snapgateRoutes(deps: SnapgateRoutes): Hono<GatewayEnv> {
+  const app = new Hono<GatewayEnv>();
   app.post('/v2/:name{.+}/_snapgate/plan', (c) => postPlan(c, deps));
   app.post('/v2/:name{.+}/_snapgate/deltas', (c) => postDelta(c, deps));
   app.get('/v2/:name{.+}/_snapgate/deltas/:id{[0-9a-f]+}', (c) => getDelta(c, deps));
-  app.post('/v2/:name{.+}/_snapgate/encoder-reports', (c) => postReport(c, deps));
   return app;
 }
 
-async function postPlan(c: Context, { access, planner }: SnapgateRoutes): Promise<Response> {
+async function postPlan(c: GatewayContext, deps: SnapgateRoutes): Promise<Response> {
   const repository = repositoryOf(c.req.param('name'));
   const request = await readBody(c, planRequestSchema);
-  const opened = await access.open(c.req.raw, repository, checkReference(request.target));
+  const opened = await openFor(c, deps, repository, checkReference(request.target));
   if ('refusal' in opened) return opened.refusal;
-  return c.json(await planner.plan(repository, request, opened.reader, c.req.raw.signal));
+  return c.json(await deps.planner.plan(repository, request, opened.reader, c.req.raw.signal));
 }
 
-async function postDelta(c: Context, deps: SnapgateRoutes): Promise<Response> {
+async function postDelta(c: GatewayContext, deps: SnapgateRoutes): Promise<Response> {
   const repository = repositoryOf(c.req.param('name'));
   const request = await readBody(c, deltaRequestSchema);
   const format = madeFormatName(request.format ?? TAR_DIFF, deps.maker);
-  if (request.format !== undefined && deps.reports.isSuspected(repository, request.format)) {
-    throw new SnapgateError('DELTA_REFUSED', 'the encoders of such machines make other bytes', {
-      where: repository,
-      hint: `Ask for ${LAYER_DELTA} alone.`,
-    });
-  }
   if (format === undefined) {
     const wanted = String(request.format).slice(0, 128);
     throw new SnapgateError('DELTA_REFUSED', `deltas of format ${wanted} are not made here`, {
       hint: `Ask for ${TAR_DIFF} or ${LAYER_DELTA}.`,
     });
   }
-  const opened = await deps.access.open(c.req.raw, repository, request.target);
+  const opened = await openFor(c, deps, repository, request.target);
   if ('refusal' in opened) return opened.refusal;
   const source = await findSource(c, deps, repository, request, opened.reader);
   if (source instanceof Response) return source;
@@ -97,6 +86,7 @@ async function postDelta(c: Context, deps: SnapgateRoutes): Promise<Response> {
   const key = { repository, sourceConfig: source.config, target: target.manifest, format };
   const ready = await findReady(deps, opened.reader, key, signal);
   if (ready !== undefined) return answerJob(c, deps, repository, finishedJob(key, ready));
+  await authorize(c, deps, { action: 'delta', repository });
   try {
     const sourceRepository = request.sourceRepository ?? repository;
     const job = deps.jobs.submit({
@@ -112,50 +102,28 @@ async function postDelta(c: Context, deps: SnapgateRoutes): Promise<Response> {
   }
 }
 
-/**
- * Takes a report about a delta that is there, from a client that can read it and whose class it was
- * made for. Answers 202 whatever comes of it.
- */
-async function postReport(c: Context, deps: SnapgateRoutes): Promise<Response> {
-  const repository = repositoryOf(c.req.param('name'));
-  const client = clientOf(addressOf(c));
-  deps.reportLimits.take(client);
-  const { target, artifact, format } = await readBody(c, encoderReportSchema);
-  const opened = await deps.access.open(c.req.raw, repository, target);
-  if ('refusal' in opened) return opened.refusal;
-  const { signal } = c.req.raw;
-  const deltas = await deps.facts.deltasTo(repository, opened.reader, target, signal);
-  const delta = deltas.find((one) => one.artifact === artifact)?.format;
-  if (
-    delta === undefined ||
-    !usesEncoders(delta) ||
-    !readableFormats([format], deps.maker).reads(delta)
-  ) {
-    throw new SnapgateError('USAGE', 'the report is about no delta for such machines', {
-      where: repository,
-    });
-  }
-  deps.reports.report(repository, format, client);
-  return c.body(null, 202);
+/** The repository as this client may see it. Throws UNAUTHORIZED, DENIED. */
+async function openFor(
+  c: GatewayContext,
+  deps: SnapgateRoutes,
+  repository: string,
+  tagOrDigest: string | undefined,
+): ReturnType<ClientAccess['open']> {
+  await authorize(c, deps, { action: 'pull', repository });
+  return deps.clientAccess.open(c.req.raw, repository, tagOrDigest);
 }
 
-/** The client's address; none where there is no connection to ask, as in tests. */
-function addressOf(c: Context): string {
-  const { incoming } = (c.env ?? {}) as { incoming?: { socket?: { remoteAddress?: string } } };
-  return incoming?.socket?.remoteAddress ?? '';
-}
-
-async function getDelta(c: Context, deps: SnapgateRoutes): Promise<Response> {
+async function getDelta(c: GatewayContext, deps: SnapgateRoutes): Promise<Response> {
   const repository = repositoryOf(c.req.param('name'));
   const { job, target } = deps.jobs.find(repository, c.req.param('id') ?? '');
-  const opened = await deps.access.open(c.req.raw, repository, target);
+  const opened = await openFor(c, deps, repository, target);
   if ('refusal' in opened) return opened.refusal;
   return answerJob(c, deps, repository, job);
 }
 
 /** 202 with where and when to ask again while a job is open; 200 once it has ended. */
 function answerJob(
-  c: Context,
+  c: GatewayContext,
   { jobs }: SnapgateRoutes,
   repository: string,
   job: DeltaJob,
@@ -169,18 +137,18 @@ function answerJob(
 
 /** The source image, which the client must be able to read itself; or the registry's refusal. */
 async function findSource(
-  c: Context,
+  c: GatewayContext,
   deps: SnapgateRoutes,
   repository: string,
   request: DeltaRequest,
   targetReader: RepositoryReader,
 ): Promise<ImageFacts | Response> {
-  const { access, facts } = deps;
+  const { facts } = deps;
   const { signal } = c.req.raw;
   const sourceRepository = repositoryOf(request.sourceRepository ?? repository);
   let reader = targetReader;
   if (sourceRepository !== repository) {
-    const opened = await access.open(c.req.raw, sourceRepository, undefined);
+    const opened = await openFor(c, deps, sourceRepository, undefined);
     if ('refusal' in opened) return opened.refusal;
     reader = opened.reader;
   }
@@ -189,7 +157,7 @@ async function findSource(
     return readTarget(deps, sourceRepository, request.source, reader, signal);
   }
   // What the catalogue knows may be gone by now, or out of this client's reach.
-  const opened = await access.open(c.req.raw, sourceRepository, byConfig.manifest);
+  const opened = await openFor(c, deps, sourceRepository, byConfig.manifest);
   return 'refusal' in opened ? opened.refusal : byConfig;
 }
 
@@ -243,7 +211,7 @@ function checkReference(text: string): string {
 }
 
 /** Reads a bounded JSON body. Throws LIMIT_EXCEEDED, USAGE. */
-async function readBody<T>(c: Context, schema: v.GenericSchema<unknown, T>): Promise<T> {
+async function readBody<T>(c: GatewayContext, schema: v.GenericSchema<unknown, T>): Promise<T> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of c.req.raw.body ?? []) {

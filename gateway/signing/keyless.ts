@@ -6,6 +6,7 @@ import type { ContentStore } from '../../shared/oci/content.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
 import { buildStatement, IN_TOTO_PAYLOAD } from '../../shared/signing/statement.ts';
 import { printable } from '../../shared/signing/verdict.ts';
+import { rekorTilesWitness } from './rekor-tiles.ts';
 import { publishBundle } from './sign-manifest.ts';
 
 /** How long one service may take to answer, in milliseconds. */
@@ -61,10 +62,10 @@ function builderOf(signer: KeylessSigner, token: string): DSSEBundleBuilder {
   const { certificateAuthority, transparencyLog, timestampAuthority, entryType = 'dsse' } = signer;
   const how = { timeout: ANSWER_MS, retry: 1 };
   const base = (url: URL) => url.href.replace(/\/$/, '');
-  const log = transparencyLog && {
-    ...{ rekorBaseURL: base(transparencyLog.url), majorApiVersion: transparencyLog.version },
-    ...{ entryType, ...how },
-  };
+  const witnessOf = ({ url, version }: NonNullable<KeylessSigner['transparencyLog']>) =>
+    version === 2
+      ? rekorTilesWitness(url, ANSWER_MS)
+      : new RekorWitness({ rekorBaseURL: base(url), entryType, ...how });
   return new DSSEBundleBuilder({
     signer: new FulcioSigner({
       fulcioBaseURL: base(certificateAuthority),
@@ -72,7 +73,7 @@ function builderOf(signer: KeylessSigner, token: string): DSSEBundleBuilder {
       ...how,
     }),
     witnesses: [
-      ...(log === undefined ? [] : [new RekorWitness(log)]),
+      ...(transparencyLog === undefined ? [] : [witnessOf(transparencyLog)]),
       ...(timestampAuthority === undefined
         ? []
         : [new TSAWitness({ tsaBaseURL: base(timestampAuthority), ...how })]),

@@ -4,6 +4,7 @@ import { SnapgateError } from '../../shared/errors.ts';
 import { displayUrl } from '../../shared/registry/transport.ts';
 import { type DirectBody, requestDirectly } from './direct-blob.ts';
 import { forForeign, type HeaderMap, headerValue, type OutgoingHeaders } from './headers.ts';
+import type { RegistryLogin, RegistryScope } from './registry-login.ts';
 import { transportError } from './transport.ts';
 
 const MAX_REDIRECTS = 5;
@@ -18,6 +19,8 @@ export type UpstreamRequest = {
   readonly signal: AbortSignal;
   /** Whether the answer may come as a {@link DirectBody}. */
   readonly direct?: boolean;
+  /** What the gateway's own credentials are asked for, where it uses them. */
+  readonly scope?: RegistryScope | undefined;
 };
 
 /** An answer whose body has not been read yet; it must be read to its end or destroyed. */
@@ -41,6 +44,8 @@ export type UpstreamOptions = {
   /** Until a connection is made, and the longest pause in a body, in milliseconds. */
   readonly connectTimeoutMs: number;
   readonly stallTimeoutMs: number;
+  /** The gateway's own credentials instead of those that a request brings. */
+  readonly login?: RegistryLogin | undefined;
   /** Told how long each answer took until its headers, in seconds. */
   readonly onAnswer?: (method: string, status: number, seconds: number) => void;
 };
@@ -68,9 +73,31 @@ export class Upstream {
 
   /**
    * Sends a request and follows redirects of reads. Credentials go to the registry's own origin
-   * alone. Whatever status comes is an answer; throws as {@link transportError}.
+   * alone. Whatever status comes is an answer; throws as {@link transportError}, and UPSTREAM_FAILED
+   * when the registry does not take the gateway's own credentials.
    */
   async send(call: UpstreamRequest): Promise<UpstreamAnswer> {
+    const { login } = this.#options;
+    if (login === undefined) return this.#follow(call);
+    const { authorization: _, ...headers } = call.headers;
+    const { scope, signal } = call;
+    if (scope === undefined) return this.#follow({ ...call, headers });
+    const known =
+      login.header(scope) ?? (call.body && (await ownLogin(() => login.prepare(scope, signal))));
+    const answer = await this.#follow({ ...call, headers: withLogin(headers, known) });
+    if (answer.status !== 401) return answer;
+    discard(answer);
+    const challenge = [answer.headers['www-authenticate'] ?? []].flat().join(', ');
+    const renewed = await ownLogin(() => login.answer(challenge, scope, signal));
+    // A body that has been sent cannot be sent again.
+    if (renewed === undefined || call.body !== undefined) throw loginRefused(scope);
+    const second = await this.#follow({ ...call, headers: withLogin(headers, renewed) });
+    if (second.status !== 401) return second;
+    discard(second);
+    throw loginRefused(scope);
+  }
+
+  async #follow(call: UpstreamRequest): Promise<UpstreamAnswer> {
     let { url } = call;
     for (let hop = 0; hop <= MAX_REDIRECTS; hop += 1) {
       const answer = await this.#once({ ...call, url });
@@ -119,4 +146,25 @@ export class Upstream {
       throw transportError(thrown, call);
     }
   }
+}
+
+function withLogin(headers: OutgoingHeaders, authorization: string | undefined): OutgoingHeaders {
+  return authorization === undefined ? headers : { ...headers, authorization };
+}
+
+/** What goes wrong with the gateway's own credentials is none of the client's. */
+async function ownLogin<Result>(step: () => Promise<Result>): Promise<Result> {
+  try {
+    return await step();
+  } catch (thrown) {
+    if (!(thrown instanceof SnapgateError) || thrown.code !== 'UNAUTHORIZED') throw thrown;
+    throw new SnapgateError('UPSTREAM_FAILED', thrown.message, { cause: thrown });
+  }
+}
+
+function loginRefused({ repository }: RegistryScope): SnapgateError {
+  return new SnapgateError('UPSTREAM_FAILED', "the registry refuses the gateway's credentials", {
+    where: repository,
+    hint: "Check upstream.credentials in the gateway's configuration.",
+  });
 }

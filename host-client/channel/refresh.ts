@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Root } from '@tufjs/models';
 import { SnapgateError } from '../../shared/errors.ts';
 import { issuedAt, parseMetadata } from '../../shared/tuf/metadata.ts';
 import { MAX_BYTES, MAX_DELEGATIONS, MAX_ROOTS } from '../../shared/tuf/roles.ts';
@@ -21,8 +22,8 @@ export type RefreshOptions = {
   readonly source: MetadataSource;
   /** `<repository>/<tag>`. */
   readonly path: string;
-  /** Now, or the latest time that was proved, where that is later. */
-  readonly now: Date;
+  /** Now, or the latest time that was proved under a root, where that is later. */
+  readonly now: (root: Root) => Date;
   /** Longest time for everything, in milliseconds. */
   readonly timeoutMs: number;
   /** Change nothing that is kept. */
@@ -103,7 +104,7 @@ async function judge(work: WorkingCopy, options: RefreshOptions): Promise<Refres
   const where = `${source.name}: ${path}`;
   const view = await readView(work.dir);
   const proved = issuedAt(view.timestamp.signed)?.getTime() ?? 0;
-  const now = new Date(Math.max(proved, options.now.getTime()));
+  const now = new Date(Math.max(proved, options.now(view.root.signed).getTime()));
   const found = findStatement(view, path);
   refuseExpired(view, found?.role ?? 'targets', now, where);
   if (found !== undefined) return { found, view, now };

@@ -4,6 +4,8 @@ import type { CommandContext } from '../../shared/cli/command.ts';
 import { parsePlatform } from '../../shared/oci/manifest.ts';
 import { Grub } from '../boot/grub.ts';
 import { SystemdBoot } from '../boot/systemd-boot.ts';
+import { Channels } from '../channel/channels.ts';
+import { gatewayMetadata } from '../channel/metadata-source.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { bootEntriesSwitch } from '../deploy/boot-entries.ts';
 import { defaultSubvolumeSwitch } from '../deploy/default-subvolume.ts';
@@ -12,6 +14,7 @@ import { Deployments } from '../deploy/deployments.ts';
 import { Line } from '../net/gateway-source.ts';
 import { openStorage } from '../storage/open-storage.ts';
 import { Downloads } from '../update/downloads.ts';
+import { channelOf, followedBy } from '../update/follow-channel.ts';
 import type { Machine, UpdateSource } from '../update/machine.ts';
 import { StateFolder } from '../update/state.ts';
 import { ownPlatform } from '../update/target.ts';
@@ -50,13 +53,15 @@ async function openMachine(config: Config, line: Line, events: ProgressReport): 
   const { graphRoot, runRoot, deploymentsDir, stateDir, root } = config;
   await mkdir(graphRoot, { recursive: true, mode: 0o711 });
   const state = new StateFolder(stateDir);
+  const channels = new Channels(stateDir);
   return {
     ...{ config, state, events },
     platform: config.platform === undefined ? ownPlatform() : parsePlatform(config.platform),
     downloads: new Downloads(state.downloads),
-    storage: await openStorage({ graphRoot, runRoot }),
+    storage: await openStorage({ graphRoot, runRoot, ...config.storage }),
     deployments: new Deployments(deploymentsDir, root, bootSwitch(config)),
-    connect: (signal) => connect(config, line, signal),
+    channels,
+    connect: (signal) => connect(config, line, channels, signal),
     received: () => line.received,
   };
 }
@@ -76,10 +81,22 @@ function bootSwitch({ root, deploymentsDir, machine }: Config): BootSwitch {
 async function connect(
   config: Config,
   line: Line,
+  channels: Channels,
   signal: AbortSignal | undefined,
 ): Promise<UpdateSource> {
   // A policy that cannot be read ends it before anything is asked.
   const policy = await readPolicy(config.policy);
-  const { repository, api, tagDigest } = await line.connect(signal);
-  return { reader: repository, api, tagDigest, trust: trustBy(policy, config.name, repository) };
+  const rule = channelOf(policy, config.name);
+  if (rule === undefined) {
+    const { repository: reader, api, tagDigest } = await line.connect(signal);
+    return { reader, api, tagDigest, trust: trustBy(policy, config.name, reader) };
+  }
+  return line.first(async ({ gateway, transport, repository: reader, api }) => {
+    const source = gatewayMetadata(transport, gateway);
+    return {
+      reader,
+      api,
+      ...(await followedBy({ config, policy, rule, channels }, reader, source, signal)),
+    };
+  });
 }

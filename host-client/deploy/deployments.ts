@@ -31,6 +31,9 @@ const historySchema = v.object({
   previous: v.object({ subvolume: v.number(), deployment: v.optional(v.string()) }),
 });
 
+/** The deployment that is being made to boot next; the record goes when it does. */
+const makingSchema = v.object({ id: v.string() });
+
 const failuresSchema = v.object({
   failed: v.array(v.object({ manifest: v.string(), reason: v.string(), time: v.string() })),
 });
@@ -86,6 +89,8 @@ export class Deployments {
   async recover(): Promise<void> {
     await mkdir(this.folder, { recursive: true, mode: 0o700 });
     await assertBtrfs(this.folder);
+    const making = await readRecord(this.#makingPath, makingSchema).catch(() => undefined);
+    if (making !== undefined) await this.#finish(making.id);
     const names = await readdir(this.folder);
     for (const name of names) {
       const path = join(this.folder, name);
@@ -147,6 +152,33 @@ export class Deployments {
     };
     await writeRecord(this.#recordPath(id), record);
     return { ...record, path, subvolume: await subvolumeId(path) };
+  }
+
+  /**
+   * Makes a deployment of an image the one that boots next. Until it is, everything of it goes with
+   * the next {@link Deployments.recover}.
+   */
+  async install(options: DeployOptions): Promise<Deployment> {
+    const id = nextDeploymentId(options.image.config, await this.list());
+    await writeRecord(this.#makingPath, { id });
+    const deployment = await this.create(options);
+    options.signal?.throwIfAborted();
+    await this.switchTo(deployment);
+    await this.#finish(id);
+    return deployment;
+  }
+
+  /** Removes a deployment that was to boot next and does not, unless it has failed meanwhile. */
+  async #finish(id: string): Promise<void> {
+    const all = await this.list();
+    const made = all.find((one) => one.id === id);
+    const { running, next } = await this.roles(all);
+    const isTried = made?.state === 'bad' || (await this.#boot.failed()).includes(id);
+    if (made !== undefined && !isTried && id !== next?.id && id !== running?.id) {
+      await this.remove(made);
+    }
+    await rm(this.#makingPath, { force: true });
+    await syncFolder(this.folder);
   }
 
   /** Makes a deployment the one that boots next; the switch itself is the last and atomic step. */
@@ -229,6 +261,10 @@ export class Deployments {
     await rm(this.#recordPath(deployment.id), { force: true });
     await syncFolder(this.folder);
     await removeTree(deployment.path);
+  }
+
+  get #makingPath(): string {
+    return join(this.folder, 'making.json');
   }
 
   #recordPath(id: string): string {

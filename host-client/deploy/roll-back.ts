@@ -14,7 +14,8 @@ export type RollbackReport = {
 
 /**
  * Makes the machine boot what it booted before, or the deployment `id`. What is left is marked as bad,
- * so that no timer brings it back. Throws NOTHING_TO_DO.
+ * so that no timer brings it back, and before the switch: cut in between, the same command goes the
+ * same way again. Throws NOTHING_TO_DO.
  */
 export async function rollBack(
   deployments: Pick<Deployments, 'list' | 'roles' | 'switchTo' | 'switchToOrigin' | 'setState'>,
@@ -29,11 +30,16 @@ export async function rollBack(
   if (target === undefined && next === undefined) {
     throw new SnapgateError('NOTHING_TO_DO', 'there is no deployment to go back from');
   }
-  let subvolume = target?.subvolume ?? 0;
-  if (target === undefined) subvolume = await deployments.switchToOrigin();
-  else await deployments.switchTo(target);
   if (next !== undefined) await deployments.setState(next, 'bad', 'gone back from by hand');
-  return { from: next?.id ?? null, to: target?.id ?? null, subvolume };
+  try {
+    let subvolume = target?.subvolume ?? 0;
+    if (target === undefined) subvolume = await deployments.switchToOrigin();
+    else await deployments.switchTo(target);
+    return { from: next?.id ?? null, to: target?.id ?? null, subvolume };
+  } catch (thrown) {
+    if (next !== undefined) await deployments.setState(next, next.state, next.reason);
+    throw thrown;
+  }
 }
 
 /**

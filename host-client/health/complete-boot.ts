@@ -41,6 +41,8 @@ export async function completeBoot(
   }
   const proved = running !== undefined && running.state !== 'good';
   if (proved) await deployments.setState(running, 'good');
+  // What works is not left because a record cannot be written.
+  if (running !== undefined) await machine.channels.raiseFloor(running.manifest).catch(() => {});
   return { deployment: running?.id ?? null, proved, checks, failed };
 }
 

@@ -12,11 +12,16 @@ import { credentialsFor } from './credentials.ts';
 import { type GatewayApi, gatewayApi } from './gateway-api.ts';
 import { createTransport } from './transport.ts';
 
-/** The gateway that answered, and what its tag stands for. */
-export type GatewaySource = {
+/** A gateway, and the ways to speak with it. */
+export type ReachedGateway = {
   readonly gateway: URL;
   readonly repository: Repository;
   readonly api: GatewayApi;
+  readonly transport: Transport;
+};
+
+/** The gateway that answered, and what its tag stands for. */
+export type GatewaySource = ReachedGateway & {
   /** What the tag named when it was asked; undefined when the gateway did not say. */
   readonly tagDigest: Digest | undefined;
 };
@@ -44,15 +49,22 @@ export class Line {
 
   /** Asks the gateways in their order for the tag; the first that answers is the source. */
   async connect(signal?: AbortSignal): Promise<GatewaySource> {
-    const { gateways, tag, repository: name } = this.#config;
+    return this.first(async (reached) => {
+      const tagDigest = await reached.repository.tagDigest(this.#config.tag, signal);
+      return { ...reached, tagDigest };
+    });
+  }
+
+  /** Asks the gateways in their order, and gives what the first that answers gave. */
+  async first<T>(ask: (reached: ReachedGateway) => Promise<T>): Promise<T> {
+    const { gateways, repository: name } = this.#config;
     const transport = await this.#open();
     for (const [i, gateway] of gateways.entries()) {
       const credentials = await credentialsFor(this.#config, gateway);
       const options = { transport, baseUrl: gateway, repository: name, credentials };
       const repository = new Repository(options);
       try {
-        const tagDigest = await repository.tagDigest(tag, signal);
-        return { gateway, repository, api: gatewayApi(repository), tagDigest };
+        return await ask({ gateway, repository, transport, api: gatewayApi(repository) });
       } catch (thrown) {
         const error = toSnapgateError(thrown);
         const isLast = i === gateways.length - 1;

@@ -1,5 +1,6 @@
 import { stat, statfs } from 'node:fs/promises';
 import { SnapgateError } from '../../shared/errors.ts';
+import { readIfThere } from '../system/files.ts';
 import { type RunOptions, run } from '../system/run.ts';
 
 /** `f_type` of btrfs in statfs(2). */
@@ -98,4 +99,15 @@ export async function defaultSubvolumeId(path: string): Promise<number> {
   const id = /^ID (\d+)\b/.exec(stdout)?.[1];
   if (id !== undefined) return Number(id);
   throw new SnapgateError('STORAGE_INVALID', 'the default subvolume is unknown', { where: path });
+}
+
+/**
+ * Whether this machine takes compressed content in send streams and keeps it as it is: Linux 6.0 and
+ * btrfs-progs 5.18 or newer. Throws COMMAND_FAILED.
+ */
+export async function receivesPacked(options: RunOptions = {}): Promise<boolean> {
+  const version = await readIfThere('/sys/fs/btrfs/features/send_stream_version');
+  if (Number(version ?? 0) < 2) return false;
+  const { stdout } = await run('btrfs', ['receive', '--help'], options);
+  return stdout.includes('--force-decompress');
 }

@@ -1,15 +1,10 @@
 import type { Piece, SourceFile } from '../../shared/delta/piece.ts';
 import { SnapgateError } from '../../shared/errors.ts';
-import { MAX_WRITE_BYTES, type SendCommand } from '../../shared/send-stream/format.ts';
-
-/** Extents are shared in whole blocks of this many bytes. */
-const BLOCK = 4096;
+import type { SendCommand } from '../../shared/send-stream/format.ts';
+import { BLOCK, type ContentWriter, type WrittenFile } from './content-writer.ts';
 
 /** Where a file can be cloned from: a subvolume that `btrfs receive` finds, and a path in it. */
 export type CloneSource = { readonly uuid: Uint8Array; readonly path: string };
-
-/** What the content of files cost, in bytes. */
-export type ContentCount = { written: number; cloned: number };
 
 /** A run that stands in a file of the source, at equal distances from a block's start. */
 type Run = {
@@ -26,24 +21,19 @@ type Run = {
  * around them is written.
  */
 export class FileContent {
-  readonly #path: string;
-  /** The file's final size; its bytes beyond what was stored are zeros. */
-  readonly #size: number;
+  /** Its size is the final one; its bytes beyond what was stored are zeros. */
+  readonly #target: WrittenFile;
   readonly #add: (command: SendCommand) => void;
-  readonly #count: ContentCount;
+  readonly #writer: ContentWriter;
   #run: Run | undefined;
   #end = 0;
+  /** Bytes that are shared. */
+  cloned = 0;
 
-  constructor(
-    path: string,
-    size: number,
-    add: (command: SendCommand) => void,
-    count: ContentCount,
-  ) {
-    this.#path = path;
-    this.#size = size;
+  constructor(target: WrittenFile, add: (command: SendCommand) => void, writer: ContentWriter) {
+    this.#target = target;
     this.#add = add;
-    this.#count = count;
+    this.#writer = writer;
   }
 
   /** Takes the bytes that go to `offset` of the file; they may also be had from `clone`. */
@@ -78,14 +68,17 @@ export class FileContent {
   /** Ends the file: emits what is left and gives it its size. */
   finish(): void {
     this.#flush();
-    if (this.#end < this.#size) this.#add({ op: 'truncate', path: this.#path, size: this.#size });
+    this.#writer.flush();
+    const { path, size } = this.#target;
+    if (this.#end < size) this.#add({ op: 'truncate', path, size });
   }
 
   #flush(): void {
     const run = this.#run;
     if (run === undefined) return;
     this.#run = undefined;
-    const endsBoth = run.from + run.length === run.file.size && run.to + run.length === this.#size;
+    const endsBoth =
+      run.from + run.length === run.file.size && run.to + run.length === this.#target.size;
     const length = endsBoth ? run.length : run.length - (run.length % BLOCK);
     if (length > 0) this.#clone(run, length);
     const rest = Buffer.allocUnsafe(run.length - length);
@@ -99,18 +92,14 @@ export class FileContent {
   }
 
   #clone({ clone, from, to }: Run, length: number): void {
-    this.#count.cloned += length;
+    this.cloned += length;
     this.#add({
-      ...{ op: 'clone', path: this.#path, offset: to, length },
+      ...{ op: 'clone', path: this.#target.path, offset: to, length },
       ...{ cloneUuid: clone.uuid, cloneCtransid: 0, clonePath: clone.path, cloneOffset: from },
     });
   }
 
   #write(bytes: Uint8Array, offset: number): void {
-    this.#count.written += bytes.length;
-    for (let at = 0; at < bytes.length; at += MAX_WRITE_BYTES) {
-      const data = bytes.subarray(at, at + MAX_WRITE_BYTES);
-      this.#add({ op: 'write', path: this.#path, offset: offset + at, data });
-    }
+    this.#writer.write(this.#target, bytes, offset);
   }
 }

@@ -4,6 +4,7 @@ import { type Digest, digestFromHex } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { TarEntry } from '../../shared/tar/entry.ts';
 import { readTar, type TarEvent } from '../../shared/tar/reader.ts';
+import { PackingWriter, PlainWriter } from './content-writer.ts';
 import { FolderTree } from './parent-tree.ts';
 import type { Receiver, StagedSubvolume, Staging } from './staging.ts';
 import { TarSplitFile } from './tar-split-file.ts';
@@ -42,7 +43,8 @@ export async function buildLayer(options: {
     if (parent === undefined) receiver.create();
     else receiver.snapshotOf(parent.uuid);
     const tree = parent === undefined ? undefined : new FolderTree(parent.folder);
-    const translator = new LayerTranslator(tree, receiver.add, staging.findClone);
+    const writer = new (staging.streamVersion === 2 ? PackingWriter : PlainWriter)(receiver.add);
+    const translator = new LayerTranslator(tree, receiver.add, staging.findClone, writer);
     const tar = new HashedPieces(options.tar, options.onBytes);
     const owners = new Owners();
     for await (const event of readTar(tar)) {
@@ -58,7 +60,7 @@ export async function buildLayer(options: {
     return {
       ...subvolume,
       ...{ tarSplitPath: record.path, tarBytes: tar.size },
-      ...{ bytesWritten: translator.count.written, bytesCloned: translator.count.cloned },
+      ...{ bytesWritten: writer.bytesWritten, bytesCloned: translator.bytesCloned },
       ...owners.sorted(),
     };
   } catch (error) {

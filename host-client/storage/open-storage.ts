@@ -1,4 +1,4 @@
-import { mkdir, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Piece } from '../../shared/delta/piece.ts';
 import type { Workspace } from '../../shared/delta/workspace.ts';
@@ -11,16 +11,25 @@ import { LayerFiles } from './layer-files.ts';
 import { LayerStore } from './layer-store.ts';
 import { Podman, type Programs, unsupportedVersion } from './podman.ts';
 import { SourceImage } from './source-image.ts';
-import type { BeginOptions, HeldImage, ImageTransaction, Storage, WholeImage } from './storage.ts';
+import type {
+  BeginOptions,
+  Compress,
+  HeldImage,
+  ImageTransaction,
+  Storage,
+  WholeImage,
+} from './storage.ts';
 import { reassembleTar } from './tar-split-file.ts';
 import { presentDepth, Transaction } from './transaction.ts';
-import { workFiles } from './work-files.ts';
+import { PARTS, workFiles } from './work-files.ts';
 
 /** Where Podman's storage is, and which programs work on it. */
 export type StorageOptions = {
   readonly graphRoot: string;
   readonly runRoot: string;
   readonly programs?: Programs;
+  /** How new content is kept; `zstd`, where the machine can do that, when absent. */
+  readonly compress?: Compress;
 };
 
 /** Opens Podman's storage on btrfs. Throws NOT_BTRFS, also when the folder is missing. */
@@ -43,14 +52,16 @@ class PodmanStorage implements Storage {
   readonly #layers: LayerStore;
   readonly #images: ImageStore;
   readonly #podman: Podman;
+  readonly #compress: boolean;
 
-  constructor({ graphRoot, runRoot, programs = {} }: StorageOptions) {
+  constructor({ graphRoot, runRoot, programs = {}, compress = 'zstd' }: StorageOptions) {
     this.graphRoot = graphRoot;
     this.runRoot = runRoot;
     this.workDir = join(graphRoot, 'snapgate');
     this.#layers = new LayerStore(graphRoot);
     this.#images = new ImageStore(graphRoot);
     this.#podman = new Podman(graphRoot, runRoot, programs);
+    this.#compress = compress === 'zstd';
   }
 
   async checkSupport(signal?: AbortSignal) {
@@ -98,7 +109,7 @@ class PodmanStorage implements Storage {
   }
 
   get workspace(): Workspace {
-    return workFiles(join(this.workDir, 'parts'));
+    return workFiles(join(this.workDir, PARTS));
   }
 
   presentDepth(diffIds: readonly Digest[]): Promise<number> {
@@ -128,8 +139,20 @@ class PodmanStorage implements Storage {
   async begin(options: BeginOptions): Promise<ImageTransaction> {
     await this.#prepare(options.signal);
     const { workDir } = this;
-    const parts = { workDir, layers: this.#layers, images: this.#images, podman: this.#podman };
-    return Transaction.begin(parts, options);
+    const parts = { layers: this.#layers, images: this.#images, podman: this.#podman };
+    return Transaction.begin({ ...parts, workDir, compress: this.#compress }, options);
+  }
+
+  async tidy(signal?: AbortSignal): Promise<void> {
+    const names = (path: string): Promise<string[]> =>
+      readdir(join(this.workDir, path)).catch(() => []);
+    const left = [...(await names('staging')), ...(await names(PARTS)), ...(await names('import'))];
+    if (left.length === 0 && !(await names('.')).includes('journal.json')) return;
+    await rm(join(this.workDir, 'import'), { recursive: true, force: true });
+    await using _empty = await this.begin({
+      layers: [],
+      ...(signal === undefined ? {} : { signal }),
+    });
   }
 
   /** On a machine that never ran Podman, lets Podman make its folders. */

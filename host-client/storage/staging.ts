@@ -23,16 +23,20 @@ export class Staging {
   readonly folder: string;
   readonly #subvolumeOf: (layerId: string) => string;
   readonly #signal: AbortSignal | undefined;
+  /** Version of the send streams; version 2 can carry compressed content. */
+  readonly streamVersion: 1 | 2;
   readonly #donors = new Map<string, Promise<Buffer>>();
 
   constructor(
     folder: string,
     subvolumeOf: (layerId: string) => string,
     signal: AbortSignal | undefined,
+    streamVersion: 1 | 2 = 1,
   ) {
     this.folder = folder;
     this.#subvolumeOf = subvolumeOf;
     this.#signal = signal;
+    this.streamVersion = streamVersion;
   }
 
   /** Makes the folder if it is missing, and empties it. */
@@ -85,7 +89,7 @@ export class Staging {
   /** Starts to receive a subvolume; the name gets a random end. */
   receive(prefix: string): Receiver {
     const name = `${prefix}-${randomBytes(4).toString('hex')}`;
-    return new Receiver(this.folder, name, this.#signal);
+    return new Receiver(this.folder, name, this.streamVersion, this.#signal);
   }
 }
 
@@ -98,13 +102,16 @@ export class Receiver {
   readonly path: string;
   readonly uuid: Buffer = parseUuid(randomUUID());
   readonly #name: string;
-  readonly #encoder = new SendStreamEncoder();
+  readonly #version: 1 | 2;
+  readonly #encoder: SendStreamEncoder;
   readonly #program: RunningProgram;
   #started = false;
 
-  constructor(folder: string, name: string, signal: AbortSignal | undefined) {
+  constructor(folder: string, name: string, version: 1 | 2, signal: AbortSignal | undefined) {
     this.path = join(folder, name);
     this.#name = name;
+    this.#version = version;
+    this.#encoder = new SendStreamEncoder(version);
     this.#program = new RunningProgram('btrfs', ['receive', '-q', '-C', folder], {
       signal,
       hint: receiveHint,
@@ -132,7 +139,7 @@ export class Receiver {
   }
 
   async #send(): Promise<void> {
-    if (!this.#started) await this.#program.write(streamHeader());
+    if (!this.#started) await this.#program.write(streamHeader(this.#version));
     this.#started = true;
     await this.#program.write(this.#encoder.take());
   }

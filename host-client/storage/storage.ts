@@ -4,6 +4,10 @@ import type { Digest } from '../../shared/digest.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
 
+/** Ways to keep the content of files on the disk. */
+export const COMPRESS = ['zstd', 'none'] as const;
+export type Compress = (typeof COMPRESS)[number];
+
 /** An image in Podman's storage. */
 export type HeldImage = {
   /** Digest of the image config; its hex digits are Podman's image id. */
@@ -106,6 +110,11 @@ export type Storage = {
    * Throws ALREADY_RUNNING, STORAGE_BUSY, NOT_BTRFS.
    */
   begin(options: BeginOptions): Promise<ImageTransaction>;
+  /**
+   * Removes what an interrupted run left, where no transaction follows; cheap when that is nothing.
+   * Throws like {@link Storage.begin}.
+   */
+  tidy(signal?: AbortSignal): Promise<void>;
   /**
    * Hands Podman a whole image: the way for a storage that {@link Storage.checkSupport} does not
    * know. Throws COMMAND_FAILED, NO_SPACE.

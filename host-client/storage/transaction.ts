@@ -1,11 +1,11 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Piece } from '../../shared/delta/piece.ts';
 import { type Digest, sha256 } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
 import { FileLock } from '../system/file-lock.ts';
-import { syncFileSystem } from './btrfs.ts';
+import { receivesPacked, syncFileSystem } from './btrfs.ts';
 import { writeImageFolder } from './image-folder.ts';
 import type { ImageStore } from './image-store.ts';
 import { Journal } from './journal.ts';
@@ -21,6 +21,7 @@ import type {
   LayerResult,
   LayerSource,
 } from './storage.ts';
+import { PARTS } from './work-files.ts';
 
 const LOCK_TIMEOUT_MS = 10 * 60 * 1000;
 
@@ -30,6 +31,8 @@ export type TransactionParts = {
   readonly layers: LayerStore;
   readonly images: ImageStore;
   readonly podman: Podman;
+  /** Whether new content is compressed, where the machine can do that. */
+  readonly compress: boolean;
 };
 
 /** Puts one image into storage; see {@link ImageTransaction}. */
@@ -64,7 +67,8 @@ export class Transaction implements ImageTransaction {
 
   /** See `Storage.begin`. */
   static async begin(parts: TransactionParts, options: BeginOptions): Promise<Transaction> {
-    const { workDir, layers } = parts;
+    const { workDir, layers, compress } = parts;
+    const { signal } = options;
     await mkdir(workDir, { recursive: true, mode: 0o700 });
     const busy = () =>
       new SnapgateError('ALREADY_RUNNING', 'another update of this machine is running', {
@@ -74,8 +78,11 @@ export class Transaction implements ImageTransaction {
     const lock = await FileLock.acquire(join(workDir, 'lock'), { timeoutMs: 0, busy });
     try {
       const folder = join(workDir, 'staging');
-      const staging = new Staging(folder, (id) => layers.subvolume(id), options.signal);
+      const version = compress && (await receivesPacked({ signal })) ? 2 : 1;
+      const staging = new Staging(folder, (id) => layers.subvolume(id), signal, version);
       await staging.clear();
+      // A file that was made and has not lost its name yet.
+      await rm(join(workDir, PARTS), { recursive: true, force: true });
       const journal = new Journal(join(workDir, 'journal.json'));
       const adopted = await recover(parts, journal, options);
       const depth = await presentDepth(

@@ -3,7 +3,8 @@ import { SnapgateError } from '../../shared/errors.ts';
 import { encodeDevice, type SendCommand } from '../../shared/send-stream/format.ts';
 import type { TarEntry, TarTime } from '../../shared/tar/entry.ts';
 import type { TarEvent } from '../../shared/tar/reader.ts';
-import { type CloneSource, type ContentCount, FileContent } from './file-content.ts';
+import { type ContentWriter, PlainWriter } from './content-writer.ts';
+import { type CloneSource, FileContent } from './file-content.ts';
 import { LayerTree, pathNames, type TreeNode } from './layer-tree.ts';
 import { type OpenFile, putPiece } from './open-file.ts';
 import type { ParentTree } from './parent-tree.ts';
@@ -40,10 +41,12 @@ export type FindClone = (
  * there by now: so a path is never written to twice in a row, but by way of a name of its own.
  */
 export class LayerTranslator {
-  readonly count: ContentCount = { written: 0, cloned: 0 };
+  /** Bytes of file content that are shared. */
+  bytesCloned = 0;
   readonly #tree: LayerTree;
   readonly #add: (command: SendCommand) => void;
   readonly #findClone: FindClone;
+  readonly #writer: ContentWriter;
   readonly #directoryTimes = new Map<TreeNode, TarTime>();
   #file: OpenFile | undefined;
   #lastWritten: string | undefined;
@@ -53,10 +56,12 @@ export class LayerTranslator {
     parent: ParentTree | undefined,
     add: (command: SendCommand) => void,
     findClone: FindClone = () => undefined,
+    writer: ContentWriter = new PlainWriter(add),
   ) {
     this.#tree = new LayerTree(parent);
     this.#add = add;
     this.#findClone = findClone;
+    this.#writer = writer;
     if (parent !== undefined) return;
     add({ op: 'chown', path: '', uid: 0, gid: 0 });
     add({ op: 'chmod', path: '', mode: 0o555 });
@@ -214,7 +219,7 @@ export class LayerTranslator {
   #openFile(finalPath: string, entry: TarEntry): void {
     const path = finalPath === this.#lastWritten ? this.#temporaryName() : finalPath;
     this.#add({ op: 'mkfile', path, ino: 0 });
-    const content = new FileContent(path, entry.realSize, this.#add, this.count);
+    const content = new FileContent({ path, size: entry.realSize }, this.#add, this.#writer);
     this.#file = { entry, path, finalPath, content, run: 0, runUsed: 0 };
     if (entry.realSize > 0) this.#lastWritten = path;
   }
@@ -240,6 +245,7 @@ export class LayerTranslator {
     if (file === undefined) return;
     this.#file = undefined;
     file.content.finish();
+    this.bytesCloned += file.content.cloned;
     this.#attributesAt(file.path, file.entry);
     if (file.path === file.finalPath) return;
     this.#add({ op: 'rename', path: file.path, to: file.finalPath });

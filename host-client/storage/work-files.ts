@@ -2,6 +2,9 @@ import { closeSync, mkdirSync, openSync, readSync, unlinkSync, writeSync } from 
 import { join } from 'node:path';
 import type { Workspace } from '../../shared/delta/workspace.ts';
 
+/** Name of their folder in the storage's own. */
+export const PARTS = 'parts';
+
 let created = 0;
 
 /**

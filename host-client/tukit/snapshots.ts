@@ -2,6 +2,7 @@ import { rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { Deployment } from '../deploy/deployment.ts';
+import type { DeployOptions } from '../deploy/deployments.ts';
 import { prepareDeployment } from '../deploy/prepare-deployment.ts';
 import { prepareRoot } from '../root/prepare-root.ts';
 import {
@@ -15,8 +16,9 @@ import type { HeldImage } from '../storage/storage.ts';
 import { channelName, type Machine } from '../update/machine.ts';
 import { deploymentSnapshotId, imageSnapshotId, parseSnapshotId } from './snapshot-id.ts';
 
+type FoundImage = { readonly kind: 'image'; readonly image: HeldImage; readonly path: string };
 type Found =
-  | { readonly kind: 'image'; readonly image: HeldImage; readonly path: string }
+  | FoundImage
   | { readonly kind: 'deployment'; readonly deployment: Deployment; readonly path: string };
 
 /** A snapshot as tukit lists it. */
@@ -92,9 +94,10 @@ export class Snapshots {
 
   /** Makes a snapshot boot next; an image gets a writable snapshot first, and that boots. */
   async switchTo(id: string): Promise<void> {
+    const { deployments } = this.#machine;
     const found = await this.#find(id);
-    const deployment = found.kind === 'deployment' ? found.deployment : await this.#create(found);
-    await this.#machine.deployments.switchTo(deployment);
+    if (found.kind === 'deployment') await deployments.switchTo(found.deployment);
+    else await deployments.install(this.#ofImage(found));
   }
 
   /** Removes a snapshot or an image. Throws UNSUPPORTED for what runs or boots next. */
@@ -154,19 +157,20 @@ export class Snapshots {
   }
 
   async #create(base: Found): Promise<Deployment> {
-    const { config, deployments } = this.#machine;
-    if (base.kind === 'image') {
-      const { image, path: top } = base;
-      return deployments.create({
-        ...{ image, name: image.names[0] ?? channelName(config), top },
-        prepare: (path, id) => prepareDeployment(this.#machine, path, id),
-      });
-    }
+    const { deployments } = this.#machine;
+    if (base.kind === 'image') return deployments.create(this.#ofImage(base));
     const { deployment } = base;
     return deployments.create({
       ...{ image: deployment, name: deployment.image, top: deployment.path },
       prepare: (path, id) => this.#prepareCopy(deployment, path, id),
     });
+  }
+
+  #ofImage({ image, path: top }: FoundImage): DeployOptions {
+    return {
+      ...{ image, name: image.names[0] ?? channelName(this.#machine.config), top },
+      prepare: (path, id) => prepareDeployment(this.#machine, path, id),
+    };
   }
 
   /** A snapshot leaves out what is a subvolume of its own, as `/etc` is on an installed machine. */

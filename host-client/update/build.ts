@@ -12,8 +12,7 @@ import { buffersPassed } from '../system/tidy-memory.ts';
 import { fallbackReasonOf } from './choose-way.ts';
 import type { Downloads } from './downloads.ts';
 import { encoderBytes, findEncoders } from './encoders.ts';
-import { EncoderWatch } from './watch-encoders.ts';
-import { type FetchedLayer, type LayerWay, usesEncoders, type Way } from './ways.ts';
+import type { FetchedLayer, LayerWay, Way } from './ways.ts';
 
 /** What building layers needs. */
 export type BuildContext = {
@@ -34,7 +33,7 @@ export type BuildResult = {
 
 /**
  * Adds every missing layer to a transaction in the way that was chosen. A layer that cannot be rebuilt
- * from what is held is fetched whole. Throws ENCODER_MISMATCH: then another delta may do.
+ * from what is held is fetched whole.
  */
 export async function buildLayers(
   context: BuildContext,
@@ -48,8 +47,7 @@ export async function buildLayers(
     const chosen = way.layers.find(
       ({ diffId, kind }) => diffId === layer.diffId && kind !== 'reused',
     );
-    const from = { source: tree.source, usesEncoders: usesEncoders(way) };
-    const result = await addLayer(context, transaction, layer, chosen, from, reasons);
+    const result = await addLayer(context, transaction, layer, chosen, tree.source, reasons);
     total.bytesWritten += result.bytesWritten;
     total.bytesCloned += result.bytesCloned;
   }
@@ -61,15 +59,12 @@ async function addLayer(
   transaction: Pick<ImageTransaction, 'addLayer'>,
   layer: LayerSource,
   chosen: LayerWay | undefined,
-  from: DeltaBase,
+  source: SourceTree | undefined,
   reasons: string[],
 ): Promise<LayerResult> {
-  const watch = new EncoderWatch();
   try {
-    return await transaction.addLayer(layer, tidily(rebuild(context, chosen, from, watch)));
+    return await transaction.addLayer(layer, tidily(rebuild(context, chosen, source)));
   } catch (thrown) {
-    const error = watch.judge(thrown);
-    if (error.code === 'ENCODER_MISMATCH') throw error;
     if (chosen !== undefined) await dropBadFile(context, chosen, thrown);
     const reason = chosen?.kind === 'full' ? undefined : fallbackReasonOf(thrown);
     if (reason === undefined) throw thrown;
@@ -78,9 +73,6 @@ async function addLayer(
   await context.fetchWhole(layer);
   return await transaction.addLayer(layer, tidily(wholeLayer(context, layer)));
 }
-
-/** What deltas are applied to, and whether they may have this machine pack files again. */
-type DeltaBase = { readonly source: SourceTree | undefined; readonly usesEncoders: boolean };
 
 type OpenTree = Disposable & { readonly source: SourceTree | undefined };
 
@@ -97,13 +89,10 @@ function openTree({ storage }: BuildContext, way: Way): OpenTree {
 function rebuild(
   context: BuildContext,
   layer: LayerWay | undefined,
-  from: DeltaBase,
-  watch: EncoderWatch,
+  source: SourceTree | undefined,
 ): AsyncIterable<Piece> {
   if (layer !== undefined && 'fetch' in layer) {
-    return layer.kind === 'full'
-      ? wholeLayer(context, layer)
-      : applyDelta(context, layer, from, watch);
+    return layer.kind === 'full' ? wholeLayer(context, layer) : applyDelta(context, layer, source);
   }
   if (layer?.kind === 'reparented') return context.storage.reassembleLayer(layer.diffId);
   throw new SnapgateError('STORAGE_INVALID', 'a layer went away while the update ran', {
@@ -114,8 +103,7 @@ function rebuild(
 function applyDelta(
   { storage, downloads, limits }: BuildContext,
   { fetch, diffId }: FetchedLayer,
-  { source, usesEncoders }: DeltaBase,
-  watch: EncoderWatch,
+  source: SourceTree | undefined,
 ): AsyncIterable<Piece> {
   if (source !== undefined && fetch.mediaType === TAR_DIFF) {
     return applyTarDiff(downloads.read(fetch), source, {
@@ -125,31 +113,26 @@ function applyDelta(
     });
   }
   if (source !== undefined && fetch.mediaType === LAYER_DELTA) {
-    const options = {
+    return applyOwn(downloads.read(fetch), encoderBytes(limits.encoderBytes), {
       ...{ source, workspace: storage.workspace, expected: diffId },
       limits: {
         ...DEFAULT_LAYER_DELTA_LIMITS,
         maxOutputBytes: limits.layerBytes,
         maxWindowLog: limits.windowLog,
       },
-    };
-    const delta = downloads.read(fetch);
-    // One that was agreed on as needing no encoders gets none.
-    if (!usesEncoders) return applyLayerDelta(delta, options);
-    return applyRecompressing(delta, encoderBytes(limits.encoderBytes), watch, options);
+    });
   }
   throw new SnapgateError('DELTA_INVALID', `no way to apply ${fetch.mediaType}`);
 }
 
-async function* applyRecompressing(
+async function* applyOwn(
   delta: AsyncIterable<Uint8Array>,
   maxEncoderBytes: number,
-  watch: EncoderWatch,
   options: Omit<ApplyOptions, 'recompressor'>,
 ): AsyncGenerator<Piece, void, void> {
   const encoders = await findEncoders();
   const recompressor = createRecompressor({ encoders, maxMemoryBytes: maxEncoderBytes });
-  yield* applyLayerDelta(delta, { ...options, recompressor: watch.watch(recompressor) });
+  yield* applyLayerDelta(delta, { ...options, recompressor });
 }
 
 async function* wholeLayer(

@@ -3,7 +3,6 @@ import type { PlanWay } from '../../shared/plan.ts';
 import { type ChooseContext, findOffers, type OfferedDelta, readyWay } from './choose-way.ts';
 import { expectedRate, secondsOf, type WaySeconds } from './estimate.ts';
 import { channelName, type Machine } from './machine.ts';
-import { formatsOf } from './obtain-image.ts';
 import { sortSources } from './sources.ts';
 import { readTarget, resolveTarget, type Target } from './target.ts';
 import { importWay, type Way } from './ways.ts';
@@ -47,7 +46,8 @@ export async function checkForUpdate(machine: Machine, signal?: AbortSignal): Pr
   if (seen?.image === image && seen.resolved === tagDigest && seen.manifest === from) {
     return { update: false, image, from, to: from, fullBytes: seen.fullBytes, ways: [] };
   }
-  const trusted = await resolveTarget(source, config.tag, platform, signal);
+  const wanted = source.wanted ?? config.tag;
+  const trusted = await resolveTarget(source, wanted, platform, signal);
   const target = await readTarget(reader, trusted, platform, signal);
   const to = target.manifest.digest;
   const { fullBytes } = target;
@@ -60,7 +60,6 @@ export async function checkForUpdate(machine: Machine, signal?: AbortSignal): Pr
     trust,
     storage,
     events,
-    formats: await formatsOf(machine),
     ...(signal && { signal }),
   };
   const rate = expectedRate(await state.lineRate(), config.line.bytesPerSecond);

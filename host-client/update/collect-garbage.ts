@@ -48,6 +48,7 @@ export async function collectGarbage(machine: Machine, keep: number): Promise<Gc
   const { deployments, events, storage } = machine;
   events.step('collect');
   await deployments.recover();
+  await storage.tidy();
   const before = (await freeSpaceAt(storage.graphRoot)).free;
   const all = await deployments.list();
   const kept = deploymentsToKeep(all, await deployments.roles(all), keep);

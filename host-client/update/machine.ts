@@ -1,6 +1,7 @@
 import { digestHex } from '../../shared/digest.ts';
 import type { ContentReader } from '../../shared/oci/content.ts';
 import type { Platform } from '../../shared/oci/manifest.ts';
+import type { Channels, FollowedChannel } from '../channel/channels.ts';
 import type { Config } from '../config.ts';
 import type { Deployments } from '../deploy/deployments.ts';
 import type { GatewaySource } from '../net/gateway-source.ts';
@@ -20,6 +21,8 @@ export type UpdateSource = {
   readonly trust: Trust;
   /** What of the source is wanted, where that is not the machine's tag. */
   readonly wanted?: string;
+  /** The signed statement that says so, where the policy asks for one. */
+  readonly channel?: FollowedChannel;
 };
 
 /** The machine with all that acts on it. */
@@ -27,6 +30,7 @@ export type Machine = {
   readonly config: Config;
   readonly platform: Platform;
   readonly state: StateFolder;
+  readonly channels: Channels;
   readonly downloads: Downloads;
   readonly storage: Storage;
   readonly deployments: Deployments;

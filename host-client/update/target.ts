@@ -14,6 +14,7 @@ import {
 import { isIndexType, layerCompression } from '../../shared/oci/media-types.ts';
 import { readSmallBlob } from '../../shared/oci/read-small-blob.ts';
 import type { PlanRequest } from '../../shared/plan.ts';
+import { checkLength, checkStated } from '../../shared/tuf/statement.ts';
 import type { LayerSource } from '../storage/storage.ts';
 import type { UpdateSource } from './machine.ts';
 import type { Trust } from './trust.ts';
@@ -45,12 +46,14 @@ export type Target = {
  * digest, so a tag that moves meanwhile changes nothing.
  */
 export async function resolveTarget(
-  { reader: source, api, trust }: Pick<UpdateSource, 'reader' | 'api' | 'trust'>,
+  from: Pick<UpdateSource, 'reader' | 'api' | 'trust' | 'channel'>,
   tagOrDigest: string,
   platform: Platform,
   signal?: AbortSignal,
 ): Promise<TrustedManifest> {
+  const { reader: source, api, trust, channel } = from;
   const first = await source.getManifest(tagOrDigest, signal);
+  if (channel !== undefined) checkLength(channel.statement, first.bytes.length);
   const judge = () =>
     isIndexType(first.mediaType)
       ? judgeIndex(source, first, platform, trust, signal)
@@ -61,6 +64,7 @@ export async function resolveTarget(
     return await judge();
   });
   const { config, layers } = parseManifest(manifest.bytes);
+  if (channel !== undefined) checkStated(channel.statement, config.digest);
   for (const layer of layers) {
     if (layerCompression(layer.mediaType) !== undefined) continue;
     throw new SnapgateError('MANIFEST_INVALID', `a layer is of type ${layer.mediaType}`, {

@@ -32,11 +32,19 @@ export async function readPolicy(file: string): Promise<Policy> {
   }
 }
 
-/** Trust by a policy, in what one repository holds; `name` is what the policy calls it. */
-export function trustBy(policy: Policy, name: string, reader: ContentReader): Trust {
+/**
+ * Trust by a policy, in what one repository holds; `name` is what the policy calls it. `now` is the
+ * time that keys' validity is held against.
+ */
+export function trustBy(
+  policy: Policy,
+  name: string,
+  reader: ContentReader,
+  now: () => Date = () => new Date(),
+): Trust {
   return (digest, kind, signal, known) =>
     verifyManifest({
-      ...{ ...known, reader, repository: name, digest, kind, policy, now: new Date() },
+      ...{ ...known, reader, repository: name, digest, kind, policy, now: now() },
       ...(signal === undefined ? {} : { signal }),
     });
 }

@@ -37,7 +37,7 @@ function attemptOf(report: UpdateReport, options: UpdateOptions): Omit<Attempt, 
 }
 
 async function runUpdate(machine: Machine, options: UpdateOptions): Promise<UpdateReport> {
-  const { config, deployments, events, state } = machine;
+  const { config, channels, deployments, events, state } = machine;
   const { signal } = options;
   const started = performance.now();
   events.step('recover');
@@ -53,7 +53,11 @@ async function runUpdate(machine: Machine, options: UpdateOptions): Promise<Upda
     seen.image === channelName(config) &&
     seen.resolved === source.tagDigest &&
     seen.manifest === next?.manifest;
-  if (isSame) return reportOf(run, seen.manifest, seen.fullBytes, { method: 'none' });
+  if (isSame) {
+    await channels.remember(seen.manifest, source.channel);
+    await machine.storage.tidy(signal);
+    return reportOf(run, seen.manifest, seen.fullBytes, { method: 'none' });
+  }
 
   const { reader } = source;
   const trusted = await resolveTarget(
@@ -65,19 +69,22 @@ async function runUpdate(machine: Machine, options: UpdateOptions): Promise<Upda
   await refuseFailed(run, trusted.manifest.digest);
   const target = await readTarget(reader, trusted, machine.platform, signal);
   const { fullBytes, resolved, manifest } = target;
-  const remember = () =>
-    state.remember({
-      ...{ image: channelName(config), resolved, manifest: manifest.digest, fullBytes },
-    });
+  // What is remembered is not looked at again, so nothing may be left over by then.
+  const conclude = async () => {
+    await machine.downloads.remove(() => true);
+    await channels.remember(manifest.digest, source.channel);
+    const image = channelName(config);
+    await state.remember({ image, resolved, manifest: manifest.digest, fullBytes });
+  };
   if (next?.manifest === manifest.digest) {
-    await remember();
+    await machine.storage.tidy(signal);
+    await conclude();
     return reportOf(run, manifest.digest, fullBytes, { method: 'none' });
   }
   const outcome = await obtainImage(run, source, target);
   if (outcome.image === undefined) return reportOf(run, manifest.digest, fullBytes, outcome);
   const deployment = await deploy(run, outcome.image);
-  await remember();
-  await machine.downloads.remove(() => true);
+  await conclude();
   return reportOf(run, manifest.digest, fullBytes, { ...outcome, deployment });
 }
 
@@ -102,13 +109,10 @@ async function deploy(run: Run, image: HeldImage): Promise<Deployment> {
   await nameImage(run.machine, image);
   const top = image.layerIds.at(-1);
   if (top === undefined) throw new SnapgateError('STORAGE_INVALID', 'the image has no layers');
-  const deployment = await deployments.create({
+  return deployments.install({
     ...{ image, name, top: storage.subvolumeOf(top), signal },
     prepare: (path, id) => prepareDeployment(run.machine, path, id),
   });
-  signal?.throwIfAborted();
-  await deployments.switchTo(deployment);
-  return deployment;
 }
 
 function reportOf(

@@ -111,6 +111,13 @@ const oldestSchema = v.strictObject({
   created: v.optional(time),
 });
 
+const channelSchema = v.strictObject({
+  /** Name of the root that vouches for the statements about tags. */
+  root: name,
+  /** How long ago the statements may have been confirmed, in seconds. */
+  maximumAgeSeconds: v.optional(count(1)),
+});
+
 const ruleSchema = v.strictObject({
   /**
    * The repositories that the rule is for, with the registry's host as the machine writes it:
@@ -125,6 +132,8 @@ const ruleSchema = v.strictObject({
   images: requirementSchema,
   /** Who must have signed a delta, or `false`: none is used. The same as for images, when absent. */
   deltas: v.optional(v.union([v.literal(false), requirementSchema])),
+  /** What a tag means is taken from signed statements only, and not from the registry. */
+  channel: v.optional(channelSchema),
   /** Annotations of an image, or else labels of its config, and the values that they may have. */
   annotations: v.optional(
     v.pipe(
@@ -160,6 +169,8 @@ export const policySchema = v.strictObject({
   identities: v.optional(v.pipe(v.record(name, identitySchema), v.maxEntries(MAX_SIGNERS)), {}),
   /** The content of `trusted_root.json` files, by a name of your choice. */
   trustedRoots: v.optional(v.pipe(v.record(name, v.unknown()), v.maxEntries(8)), {}),
+  /** Where trust in statements about tags begins: `root.json` files of TUF, by a name of your choice. */
+  channelRoots: v.optional(v.pipe(v.record(name, v.unknown()), v.maxEntries(8)), {}),
   rules: v.pipe(v.array(ruleSchema), v.maxLength(MAX_RULES)),
 });
 

@@ -3,6 +3,7 @@ import { SnapgateError, toSnapgateError } from '../errors.ts';
 import { parseTrustedRoot } from '../signing/identity.ts';
 import { parsePublicKey } from '../signing/public-key.ts';
 import { parseStrictJson } from '../strict-json.ts';
+import { parseTrustAnchor } from '../tuf/metadata.ts';
 import { type Conditions, readConditions } from './conditions.ts';
 import {
   type PolicyInput,
@@ -23,6 +24,17 @@ export type PolicyRule = {
   /** Who must have signed a delta; undefined where none is used. */
   readonly deltas: Requirement | undefined;
   readonly conditions: Conditions;
+  /** Where the meaning of tags comes from; undefined where the registry says it. */
+  readonly channel?: ChannelRule;
+};
+
+/** Statements about tags, and whom to believe about them. */
+export type ChannelRule = {
+  /** The policy's name for the root. */
+  readonly root: string;
+  /** The root of TUF that trust begins with, as its file. */
+  readonly anchor: Uint8Array;
+  readonly maximumAgeSeconds?: number;
 };
 
 /** A policy that was read and checked. */
@@ -61,7 +73,8 @@ export function parsePolicy(text: string, where?: string): Policy {
   if (twice !== undefined) throw refuse(`two rules are for ${twice}`);
   try {
     addIdentities(signers, parsed.output);
-    return { rules: rules.map((rule) => readRule(rule, signers)) };
+    const roots = readChannelRoots(parsed.output.channelRoots);
+    return { rules: rules.map((rule) => readRule(rule, signers, roots)) };
   } catch (thrown) {
     throw refuse(toSnapgateError(thrown).message);
   }
@@ -118,10 +131,36 @@ function addIdentities(
   }
 }
 
-function readRule(input: RuleInput, signers: ReadonlyMap<string, PolicySigner>): PolicyRule {
+function readChannelRoots(input: PolicyInput['channelRoots']): Map<string, Uint8Array> {
+  const roots = new Map<string, Uint8Array>();
+  for (const [name, json] of Object.entries(input)) {
+    const bytes = Buffer.from(JSON.stringify(json));
+    parseTrustAnchor(bytes, `channelRoots.${name}`);
+    roots.set(name, bytes);
+  }
+  return roots;
+}
+
+function readRule(
+  input: RuleInput,
+  signers: ReadonlyMap<string, PolicySigner>,
+  roots: ReadonlyMap<string, Uint8Array>,
+): PolicyRule {
   const { repository } = input;
   const images = readRequirement(input.images, signers, `${repository}, images`);
-  return { repository, images, deltas: readDeltas(), conditions: readConditions(input) };
+  return {
+    ...{ repository, images, deltas: readDeltas(), conditions: readConditions(input) },
+    ...readChannel(),
+  };
+
+  function readChannel(): Pick<PolicyRule, 'channel'> {
+    if (input.channel === undefined) return {};
+    const { root, maximumAgeSeconds } = input.channel;
+    const anchor = roots.get(root);
+    if (anchor === undefined) throw new Error(`${repository}: there is no channel root ${root}`);
+    const age = maximumAgeSeconds === undefined ? {} : { maximumAgeSeconds };
+    return { channel: { root, anchor, ...age } };
+  }
 
   function readDeltas(): Requirement | undefined {
     if (input.deltas === false) return undefined;

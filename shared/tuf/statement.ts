@@ -65,18 +65,20 @@ export function targetOf(statement: Statement): TargetFile {
   return target;
 }
 
-/**
- * Holds an image against what was stated of it. Throws METADATA_MISMATCH.
- */
-export function checkStated(
-  statement: Statement,
-  image: { readonly platform: string; readonly config: Digest },
-): void {
-  const { images, path } = statement;
-  if (images.length === 0) return;
-  if (images.some(({ config }) => config === image.config)) return;
-  throw new SnapgateError('METADATA_MISMATCH', `the channel does not name ${image.config}`, {
+/** Holds a manifest against the length that was stated. Throws METADATA_MISMATCH. */
+export function checkLength({ length, path }: Statement, found: number): void {
+  if (found === length) return;
+  throw new SnapgateError('METADATA_MISMATCH', `${found} bytes where ${length} are stated`, {
     where: path,
-    hint: `It names ${images.map(({ platform }) => platform).join(', ')}.`,
+    hint: 'Publish the statement anew with snapgate tuf add.',
+  });
+}
+
+/** Holds the config of an image against what was stated. Throws METADATA_MISMATCH. */
+export function checkStated({ images, path }: Statement, found: Digest): void {
+  if (images.length === 0 || images.some(({ config }) => config === found)) return;
+  throw new SnapgateError('METADATA_MISMATCH', `the statement does not name config ${found}`, {
+    where: path,
+    hint: `It names images of ${images.map(({ platform }) => platform).join(', ')}.`,
   });
 }

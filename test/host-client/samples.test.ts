@@ -9,7 +9,7 @@ describe('the samples for a machine', () => {
     const sample = await loadConfig({ config: 'deploy/snaphost.json' });
     const said = { gateways: ['https://gateway.example'], repository: 'os/server', tag: 'stable' };
     const bare = await loadConfig({ root: '/nowhere', ...said });
-    for (const key of ['keep', 'smallestDelta', 'waits', 'limits'] as const) {
+    for (const key of ['keep', 'smallestDelta', 'waits', 'storage', 'limits'] as const) {
       expect(sample[key]).toEqual(bare[key]);
     }
     expect(sample.name).toBe('gateway.example/os/server');

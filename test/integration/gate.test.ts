@@ -57,9 +57,9 @@ async function open(gate: object, rule: object = {}) {
     }),
     join(folder, 'c.yaml'),
   );
-  const lines: (LogFields & { message: string })[] = [];
+  const lines: object[] = [];
   const log = (_level: string, message: string, fields: LogFields = {}) =>
-    void lines.push({ message, ...fields });
+    void lines.push({ ...fields, message });
   const start = () => startGateway(config, log);
   const baseUrl = new URL(registry.url);
   const store = new Repository({ transport: connections.transport, baseUrl, repository: name });
@@ -223,7 +223,7 @@ describe('a gate that audits', () => {
     const metrics = await (await fetch(`${gateway.url}/metrics`)).text();
     expect(metrics).toMatch(/mode="audit",outcome="SIGNATURE_MISSING",cached="false"\} 1/);
     expect(metrics).toMatch(/mode="audit",outcome="POLICY_REFUSED",cached="true"\} 1/);
-    expect(lines.filter(({ message }) => message === 'refused')).toHaveLength(2);
+    expect(lines.filter((line) => 'message' in line && line.message === 'refused')).toHaveLength(2);
     await gateway.close();
   });
 });

@@ -145,6 +145,8 @@ export class FakeStorage implements Storage {
     return { layerId: 'layer', tarBytes: size, bytesWritten: size, bytesCloned: 0 };
   }
 
+  async tidy(): Promise<void> {}
+
   async importImage({ name }: { name: string }): Promise<HeldImage> {
     this.calls.push(`import ${name}`);
     throw new SnapgateError('COMMAND_FAILED', 'nothing is imported here');

@@ -42,8 +42,6 @@ export type HostAnswer = {
 export class TestMachine {
   readonly root: string;
   readonly mount: BtrfsMount;
-  /** What the machine's environment has besides. */
-  env: Readonly<Record<string, string>> = {};
 
   readonly #runRoot: string;
 
@@ -83,9 +81,7 @@ export class TestMachine {
   /** Runs `snaphost ... --json`. */
   async snaphost(...args: string[]): Promise<HostAnswer> {
     const argv = [SNAPHOST, ...args, '--root', this.root, '--json'];
-    const { status, stdout, stderr } = await runProgramFile(process.execPath, argv, {
-      env: this.env,
-    });
+    const { status, stdout, stderr } = await runProgramFile(process.execPath, argv);
     const last = stdout.trim().split('\n').at(-1) ?? '';
     return { status, json: last === '' ? undefined : JSON.parse(last), stderr };
   }

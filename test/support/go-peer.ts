@@ -33,6 +33,28 @@ export const ORAS: GoPeer = {
   package: 'oras.land/oras/cmd/oras',
 };
 
+/** The certificate authority, the transparency log of API version 2 and the timestamp authority. */
+export const SIGSTORE_SERVERS = {
+  fulcio: {
+    name: 'fulcio',
+    module: 'github.com/sigstore/fulcio',
+    version: 'v1.8.8',
+    package: 'github.com/sigstore/fulcio',
+  },
+  rekor: {
+    name: 'rekor-server',
+    module: 'github.com/sigstore/rekor-tiles/v2',
+    version: 'v2.3.0',
+    package: 'github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix',
+  },
+  timestamps: {
+    name: 'timestamp-server',
+    module: 'github.com/sigstore/timestamp-authority/v2',
+    version: 'v2.1.2',
+    package: 'github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server',
+  },
+} as const satisfies Record<string, GoPeer>;
+
 /** Path of a program, which is built when it is not there; or why it cannot be had. */
 export async function goPeer(
   peer: GoPeer,

@@ -1,4 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { decryptKey, generateKey } from '../../gateway/signing/encrypted-key.ts';
 import { keySigner, type Signer } from '../../gateway/signing/signer.ts';
 import { addTarget, initRepository, type RoleSetup } from '../../gateway/tuf/edit.ts';
 import { TufFolder } from '../../gateway/tuf/folder.ts';
@@ -16,6 +19,17 @@ import type { FoundStatement } from '../../shared/tuf/view.ts';
 
 export const newSigner = (): Signer =>
   keySigner(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey);
+
+/** A new key in the files that the gateway reads. */
+export async function keyFiles(dir: string, name: string) {
+  const key = generateKey('word');
+  const at = (end: string) => join(dir, `${name}.${end}`);
+  await writeFile(at('key'), key.privatePem);
+  await writeFile(at('pub'), key.publicPem);
+  await writeFile(at('word'), 'word');
+  const signer = keySigner(decryptKey(key.privatePem, 'word'));
+  return { signer, place: { key: at('key'), passwordFile: at('word') }, publicFile: at('pub') };
+}
 
 /** A role of some keys, of which as many must sign. */
 export const roleOf = (signers: readonly Signer[], threshold: number): RoleSetup => ({
@@ -44,12 +58,17 @@ export class TestTuf {
   }
 
   /** Makes one that is published and states nothing: 2 of 3 root keys, 1 of 2 for targets. */
-  static async create(dir: string, now = new Date()): Promise<TestTuf> {
+  static async create(
+    dir: string,
+    now = new Date(),
+    online: { snapshot?: Signer; timestamp?: Signer } = {},
+  ): Promise<TestTuf> {
     const keys: TufKeys = {
       root: [newSigner(), newSigner(), newSigner()],
       targets: [newSigner(), newSigner()],
       snapshot: newSigner(),
       timestamp: newSigner(),
+      ...online,
     };
     const tuf = new TestTuf(await TufFolder.create(dir), keys);
     tuf.now = now;
@@ -131,7 +150,7 @@ export class TufClient {
   /** Refreshes, and finds what a channel means. */
   async find(path: string): Promise<FoundStatement> {
     const { anchor, source, trusted } = this;
-    const options = { anchor, source, path, now: this.now(), timeoutMs: 60_000 };
+    const options = { anchor, source, path, now: this.now, timeoutMs: 60_000 };
     return (await refreshChannel(trusted, options)).found;
   }
 }

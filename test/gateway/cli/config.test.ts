@@ -23,13 +23,17 @@ describe('the configuration', () => {
     const text = readFileSync('deploy/snapgate.yaml', 'utf8')
       .replace('signing: []', 'signing:')
       .replace(/^#( {2}.*)$/gm, '$1')
-      .replace(/^# ((publicUrl|gate):.*)$/gm, '$1')
+      .replace(/^# ((publicUrl|gate|access):.*)$/gm, '$1')
       .replace(/^( +)# ((tls|certificate|key|ca|username|passwordFile):.*)$/gm, '$1$2')
       .replace(/^( +)# {3}((certificate|key|username|passwordFile):.*)$/gm, '$1  $2')
       .replace(/^( +)# (credentials:\n)(?= +username)/m, '$1$2');
     const config = parseConfig(text, PATH);
     expect(config.listen.tls?.key).toBe('/etc/snapgate/tls.key');
     expect(config.gate).toMatchObject({ mode: 'enforce', pushes: false });
+    expect(config.listen.tls?.clientCertificates).toBe('required');
+    expect(config.access?.htpasswd).toBe('/etc/snapgate/htpasswd');
+    expect(config.access?.oidc).toMatchObject([{ name: 'ci', audience: 'registry.example' }]);
+    expect(config.access?.rules.map(({ pull }) => pull)).toEqual([['anyone'], ['certificate:*']]);
     expect(config.publicUrl?.host).toBe('registry.example');
     expect(config.upstream.ca).toBe('/etc/snapgate/registry-ca.pem');
     expect(config.upstream.credentials).toMatchObject({ username: 'snapgate' });

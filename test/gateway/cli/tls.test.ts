@@ -13,8 +13,8 @@ let folder: string;
 const at = (name: string) => join(folder, name);
 
 /** A certificate that vouches for itself. */
-function make(name: string): void {
-  const subject = ['-subj', `/CN=${name}`, '-addext', 'subjectAltName=IP:127.0.0.1'];
+function make(name: string, commonName = name): void {
+  const subject = ['-subj', `/CN=${commonName}`, '-addext', 'subjectAltName=IP:127.0.0.1'];
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
   const files = ['-keyout', at(`${name}.key`), '-out', at(`${name}.crt`)];
   execFileSync('openssl', ['req', '-x509', ...key, ...subject, ...files], { stdio: 'ignore' });
@@ -23,15 +23,16 @@ function make(name: string): void {
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'snapgate-tls-'));
   if (skip === undefined) for (const name of ['first', 'second', 'client', 'other']) make(name);
+  if (skip === undefined) make('impostor', 'client');
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-async function start(listen: object) {
+async function start(listen: object, more: object = {}) {
   for (const kind of ['crt', 'key']) await copyFile(at(`first.${kind}`), at(`tls.${kind}`));
   const tls = { certificate: 'tls.crt', key: 'tls.key', ...listen };
   const config = {
     ...{ listen: { port: 0, tls }, data: 'data', stopTimeoutSeconds: 0 },
-    upstream: { url: 'http://127.0.0.1:1' },
+    ...{ upstream: { url: 'http://127.0.0.1:1' }, ...more },
   };
   const lines: string[] = [];
   const log = (_level: string, message: string) => void lines.push(message);
@@ -40,10 +41,11 @@ async function start(listen: object) {
 }
 
 /** The name in the certificate that is shown, or the code of what went wrong. */
-function shown(url: string, own: object = {}): Promise<string> {
+function shown(url: string, own: object = {}, path = '/healthz'): Promise<string> {
   return new Promise((resolve) => {
     const options = { rejectUnauthorized: false, agent: false as const, ...own };
-    const asked = request(`${url}/healthz`, options, (answer) => {
+    const asked = request(url + path, options, (answer) => {
+      if (answer.statusCode !== 200) return void resolve(`status ${answer.resume().statusCode}`);
       const { socket } = answer as unknown as { socket: import('node:tls').TLSSocket };
       const name = socket.getPeerCertificate().subject.CN;
       answer.resume().on('end', () => resolve(String(name)));
@@ -82,6 +84,26 @@ describe('TLS', () => {
     expect(await as('client')).toBe('first');
     expect(await as('other')).toMatch(/^error/);
     expect(await shown(gateway.url)).toMatch(/^error/);
+    await gateway.close();
+  });
+
+  it('knows those who show a certificate of theirs, where that is optional', async (ctx) => {
+    ctx.skip(skip !== undefined, skip);
+    const { readFileSync } = await import('node:fs');
+    const access = { rules: [], metrics: ['certificate:client'] };
+    const { gateway } = await start(
+      { clientCa: 'client.crt', clientCertificates: 'optional' },
+      { access },
+    );
+    const pair = (name: string) => ({
+      cert: readFileSync(at(`${name}.crt`)),
+      key: readFileSync(at(`${name}.key`)),
+    });
+    const as = (own: object) => shown(gateway.url, own, '/metrics');
+    expect(await as(pair('client'))).toBe('first');
+    // Nobody vouches for these, whatever name they carry.
+    expect(await as(pair('impostor'))).toBe('status 401');
+    expect(await as({})).toBe('status 401');
     await gateway.close();
   });
 });

@@ -99,6 +99,20 @@ describe('deployments on btrfs', () => {
     );
   });
 
+  it('that were to boot next are removed when something else does', async (ctx) => {
+    ctx.skip(skipReason !== undefined, skipReason);
+    const deployments = await folder('i');
+    const booted = await deployments.install(await image('i1'));
+    const cut = await deployments.create(await image('i2'));
+    const making = join(deployments.folder, 'making.json');
+    for (const { id } of [cut, booted]) {
+      await writeFile(making, JSON.stringify({ id }));
+      await deployments.recover();
+    }
+    expect((await deployments.list()).map((one) => one.id)).toEqual([booted.id]);
+    expect(await readdir(deployments.folder)).not.toContain('making.json');
+  });
+
   it('are removed with their records', async (ctx) => {
     ctx.skip(skipReason !== undefined, skipReason);
     const deployments = await folder('d');

@@ -36,11 +36,18 @@ function fake(all: readonly Deployment[], roles: Partial<Roles>) {
 }
 
 describe('a rollback', () => {
-  it('switches first, and then marks what it left', async () => {
+  it('marks what it leaves, and then switches', async () => {
     const deployments = fake([now, old], { next: now, rollback: old });
     const report = await rollBack(deployments);
     expect(report).toEqual({ from: 'newer', to: 'old', subvolume: old.subvolume });
-    expect(deployments.calls).toEqual(['switch old', 'newer is bad']);
+    expect(deployments.calls).toEqual(['newer is bad', 'switch old']);
+  });
+
+  it('leaves the marks as they were when the switch fails', async () => {
+    const deployments = fake([now], { next: now });
+    const switchToOrigin = () => Promise.reject(new Error('nowhere'));
+    await expect(rollBack({ ...deployments, switchToOrigin })).rejects.toThrow('nowhere');
+    expect(deployments.calls).toEqual(['newer is bad', 'newer is good']);
   });
 
   it('goes where it is told, also to what is bad', async () => {

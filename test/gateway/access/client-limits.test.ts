@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ClientLimits } from '../../../gateway/routes/client-limits.ts';
+import { ClientLimits } from '../../../gateway/access/client-limits.ts';
 
 describe('limits by client', () => {
   let now = 0;

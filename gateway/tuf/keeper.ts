@@ -1,0 +1,63 @@
+import { toSnapgateError } from '../../shared/errors.ts';
+import type { Log } from '../../shared/log.ts';
+import type { TufFolder } from './folder.ts';
+import { type OnlineSigning, signOnline } from './online.ts';
+
+/** How often a repository is looked at, in milliseconds. */
+const LOOK_MS = 60_000;
+
+export type TufKeeperOptions = {
+  readonly folder: TufFolder;
+  readonly signing: OnlineSigning;
+  readonly log: Log;
+  /** Milliseconds between two looks. */
+  readonly everyMs?: number;
+};
+
+/**
+ * Keeps a repository fit to be served: what was published is taken into a new snapshot, and snapshot
+ * and timestamp are signed anew when half of their time is over.
+ */
+export class TufKeeper {
+  readonly #options: TufKeeperOptions;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> = Promise.resolve();
+  #reported: string | undefined;
+
+  constructor(options: TufKeeperOptions) {
+    this.#options = options;
+  }
+
+  /** Looks now and then again and again. */
+  async start(): Promise<void> {
+    this.#timer = setInterval(() => this.#look(), this.#options.everyMs ?? LOOK_MS);
+    await this.#look();
+  }
+
+  /** Ends it; what is being written is finished. */
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#running;
+  }
+
+  #look(): Promise<void> {
+    this.#running = this.#running.then(() => this.#sign());
+    return this.#running;
+  }
+
+  async #sign(): Promise<void> {
+    const { folder, signing, log } = this.#options;
+    try {
+      const { snapshot, timestamp } = await signOnline(folder, signing, new Date());
+      this.#reported = undefined;
+      if (timestamp !== undefined) log('info', 'channel metadata signed', { snapshot, timestamp });
+    } catch (thrown) {
+      const { code, message, hint } = toSnapgateError(thrown);
+      // Said once, not every minute.
+      if (this.#reported !== message) {
+        log('warn', 'channel metadata not signed', { code, reason: message, hint });
+      }
+      this.#reported = message;
+    }
+  }
+}
