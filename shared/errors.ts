@@ -43,6 +43,7 @@ export const ERROR_CODES = {
   TAR_INVALID: { http: 502, exit: 4, meaning: 'layer is not a valid tar stream' },
   DELTA_INVALID: { http: 502, exit: 4, meaning: 'delta invalid' },
   DELTA_SOURCE_MISMATCH: { http: 409, exit: 4, meaning: 'delta is for another source' },
+  ENCODER_MISMATCH: { http: 409, exit: 4, meaning: 'an encoder makes other bytes than promised' },
   DIFF_ID_MISMATCH: { http: 502, exit: 4, meaning: 'rebuilt layer is not the signed one' },
   LIMIT_EXCEEDED: { http: 413, exit: 4, meaning: 'a size, count or depth is beyond its limit' },
   DELTA_REFUSED: { http: 422, exit: 4, meaning: 'no delta is made for this pair' },

@@ -44,7 +44,7 @@ export class ClientLimits {
 }
 
 /** An IPv6 client has a whole /64 of addresses; an IPv4 one may come written as IPv6. */
-function clientOf(address: string): string {
+export function clientOf(address: string): string {
   const plain = address.replace(/^::ffff:(?=\d+\.)/, '');
   if (!plain.includes(':')) return plain;
   const [head = '', tail] = plain.split('::');

@@ -8,6 +8,7 @@ import type { Access } from '../access/access.ts';
 import { ClientLimits } from '../access/client-limits.ts';
 import { ownRecompression } from '../delta/zstd-program.ts';
 import { DeltaJobs } from '../jobs/delta-jobs.ts';
+import { EncoderReports } from '../jobs/encoder-reports.ts';
 import { Planner } from '../plan/planner.ts';
 import { RepositoryFacts } from '../plan/repository-facts.ts';
 import type { Gate } from '../policy/gate.ts';
@@ -84,6 +85,9 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Run
   return { url: server.url, close };
 }
 
+/** A machine reports once for each update that goes wrong. */
+const REPORT_LIMIT = { requestsPerSecond: 1 / 60, burst: 5 };
+
 type Parts = ReturnType<typeof createTransport> & {
   readonly config: GatewayConfig;
   readonly log: Log;
@@ -121,12 +125,18 @@ function appOptions(parts: Parts) {
   const facts = new RepositoryFacts(catalogue);
   const { clientLimit } = config.listen;
   const { ensureSigned } = work;
+  const reports = new EncoderReports({
+    onReport: (repository, machines, reporters) =>
+      log('warn', 'encoders reported', { repository, machines, reporters }),
+  });
   const planner = new Planner({
+    isSuspected: (repository, format) => reports.isSuspected(repository, format),
     ...{ facts, maker, deltaState: (key, bytes) => jobs.state(key, bytes) },
     ...(ensureSigned === undefined ? {} : { ensureSigned }),
   });
   return {
     ...{ upstream, addresses, facts, catalogue, openRepository, originOf, log, metrics },
+    ...{ reports, reportLimits: new ClientLimits(REPORT_LIMIT) },
     clientLimits: clientLimit && new ClientLimits(clientLimit),
     ...{ planner, jobs, maker, gate, access, referrers: new FallbackReferrers() },
     tuf: tuf?.folder,

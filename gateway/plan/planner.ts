@@ -38,6 +38,8 @@ export type PlannerOptions = {
   readonly maker: Recompression;
   /** What became of making a delta for layers of so many bytes, as they travel whole. */
   readonly deltaState: (key: DeltaKey, bytes: number) => DeltaState;
+  /** Whether encoders of machines of a class, by the name of their format, are not relied on. */
+  readonly isSuspected?: (repository: string, format: string) => boolean;
   /** Called with each target before the plan is answered, so that it is signed by then. */
   readonly ensureSigned?: (target: {
     readonly repository: string;
@@ -71,7 +73,9 @@ export class Planner {
     const target = await facts.imageOf(repository, reader, stored, signal);
     const held = await this.#heldImages(repository, request.have, reader, target, signal);
     const deltas = await facts.deltasTo(repository, reader, target.manifest, signal);
-    const formats = readableFormats(request.formats, maker);
+    const isSuspected = this.#options.isSuspected ?? (() => false);
+    const names = request.formats?.filter((name) => !isSuspected(repository, name));
+    const formats = readableFormats(names, maker);
     const bare = fullWay(target);
     const ways: PlanWay[] = [bare];
     for (const source of held) {

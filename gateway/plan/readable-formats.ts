@@ -45,3 +45,9 @@ export function readableFormats(
 export function madeFormatName(name: string, maker: Recompression): string | undefined {
   return readableFormats([name], maker).made[0];
 }
+
+/** Whether deltas of a format, by its name, have machines pack compressed files again. */
+export function usesEncoders(name: string): boolean {
+  const format = parseFormatName(name);
+  return format?.kind === 'snapgate' && format.recompress !== undefined;
+}

@@ -9,11 +9,14 @@ import {
   type DeltaJob,
   type DeltaRequest,
   deltaRequestSchema,
+  encoderReportSchema,
   planRequestSchema,
 } from '../../shared/plan.ts';
+import { type ClientLimits, clientOf } from '../access/client-limits.ts';
 import { type DeltaJobs, finishedJob, type MadeDelta } from '../jobs/delta-jobs.ts';
+import type { EncoderReports } from '../jobs/encoder-reports.ts';
 import type { DeltaKey, Planner } from '../plan/planner.ts';
-import { madeFormatName } from '../plan/readable-formats.ts';
+import { madeFormatName, readableFormats, usesEncoders } from '../plan/readable-formats.ts';
 import type { RepositoryFacts, RepositoryReader } from '../plan/repository-facts.ts';
 import { missingBytes } from '../plan/ways.ts';
 import type { ImageFacts } from '../store/facts.ts';
@@ -45,17 +48,22 @@ export type SnapgateRoutes = WithAccess & {
   readonly jobs: DeltaJobs;
   /** What the gateway packs with, where it makes deltas. */
   readonly maker: Recompression;
+  readonly reports: EncoderReports;
+  /** How much each client may report. */
+  readonly reportLimits: ClientLimits;
 };
 
 /**
  * The gateway's own API under `/v2/<name>/_snapgate/`: `POST plan`, `POST deltas`,
- * `GET deltas/<id>`. A repository's parts never begin with an underscore, so these paths are free.
+ * `GET deltas/<id>`, `POST encoder-reports`. A repository's parts never begin with an underscore, so
+ * these paths are free.
  */
 export function snapgateRoutes(deps: SnapgateRoutes): Hono<GatewayEnv> {
   const app = new Hono<GatewayEnv>();
   app.post('/v2/:name{.+}/_snapgate/plan', (c) => postPlan(c, deps));
   app.post('/v2/:name{.+}/_snapgate/deltas', (c) => postDelta(c, deps));
   app.get('/v2/:name{.+}/_snapgate/deltas/:id{[0-9a-f]+}', (c) => getDelta(c, deps));
+  app.post('/v2/:name{.+}/_snapgate/encoder-reports', (c) => postReport(c, deps));
   return app;
 }
 
@@ -71,6 +79,12 @@ async function postDelta(c: GatewayContext, deps: SnapgateRoutes): Promise<Respo
   const repository = repositoryOf(c.req.param('name'));
   const request = await readBody(c, deltaRequestSchema);
   const format = madeFormatName(request.format ?? TAR_DIFF, deps.maker);
+  if (request.format !== undefined && deps.reports.isSuspected(repository, request.format)) {
+    throw new SnapgateError('DELTA_REFUSED', 'the encoders of such machines make other bytes', {
+      where: repository,
+      hint: `Ask for ${LAYER_DELTA} alone.`,
+    });
+  }
   if (format === undefined) {
     const wanted = String(request.format).slice(0, 128);
     throw new SnapgateError('DELTA_REFUSED', `deltas of format ${wanted} are not made here`, {
@@ -111,6 +125,39 @@ async function openFor(
 ): ReturnType<ClientAccess['open']> {
   await authorize(c, deps, { action: 'pull', repository });
   return deps.clientAccess.open(c.req.raw, repository, tagOrDigest);
+}
+
+/**
+ * Takes a report about a delta that is there, from a client that can read it and whose class it was
+ * made for. Answers 202 whatever comes of it.
+ */
+async function postReport(c: GatewayContext, deps: SnapgateRoutes): Promise<Response> {
+  const repository = repositoryOf(c.req.param('name'));
+  const client = clientOf(addressOf(c));
+  deps.reportLimits.take(client);
+  const { target, artifact, format } = await readBody(c, encoderReportSchema);
+  const opened = await openFor(c, deps, repository, target);
+  if ('refusal' in opened) return opened.refusal;
+  const { signal } = c.req.raw;
+  const deltas = await deps.facts.deltasTo(repository, opened.reader, target, signal);
+  const delta = deltas.find((one) => one.artifact === artifact)?.format;
+  if (
+    delta === undefined ||
+    !usesEncoders(delta) ||
+    !readableFormats([format], deps.maker).reads(delta)
+  ) {
+    throw new SnapgateError('USAGE', 'the report is about no delta for such machines', {
+      where: repository,
+    });
+  }
+  deps.reports.report(repository, format, client);
+  return c.body(null, 202);
+}
+
+/** The client's address; none where there is no connection to ask, as in tests. */
+function addressOf(c: GatewayContext): string {
+  const { incoming } = (c.env ?? {}) as { incoming?: { socket?: { remoteAddress?: string } } };
+  return incoming?.socket?.remoteAddress ?? '';
 }
 
 async function getDelta(c: GatewayContext, deps: SnapgateRoutes): Promise<Response> {

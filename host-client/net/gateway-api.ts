@@ -4,6 +4,7 @@ import {
   type DeltaJob,
   type DeltaRequest,
   deltaJobSchema,
+  type EncoderReport,
   type Plan,
   type PlanRequest,
   planSchema,
@@ -26,6 +27,8 @@ export type GatewayApi = {
   requestDelta(request: DeltaRequest, signal?: AbortSignal): Promise<JobAnswer>;
   /** Asks how far a delta is. Throws UNSUPPORTED when the gateway has forgotten it. */
   deltaJob(id: string, signal?: AbortSignal): Promise<JobAnswer>;
+  /** Says that a delta for this machine's class did not come out right. */
+  reportEncoders(report: EncoderReport, signal?: AbortSignal): Promise<void>;
 };
 
 /** The API of the gateway that serves a repository. */
@@ -53,6 +56,11 @@ export function gatewayApi(repository: Repository): GatewayApi {
     async deltaJob(id, signal) {
       const path = `_snapgate/deltas/${encodeURIComponent(id)}`;
       return readJob(await repository.callExtension(path, undefined, signal));
+    },
+    async reportEncoders(report, signal) {
+      const body = JSON.stringify(report);
+      const answer = await repository.callExtension('_snapgate/encoder-reports', body, signal);
+      await readBody(answer.body, MAX_ANSWER_BYTES);
     },
   };
 }

@@ -12,7 +12,8 @@ import { buffersPassed } from '../system/tidy-memory.ts';
 import { fallbackReasonOf } from './choose-way.ts';
 import type { Downloads } from './downloads.ts';
 import { encoderBytes, findEncoders } from './encoders.ts';
-import type { FetchedLayer, LayerWay, Way } from './ways.ts';
+import { EncoderWatch } from './watch-encoders.ts';
+import { type FetchedLayer, type LayerWay, usesEncoders, type Way } from './ways.ts';
 
 /** What building layers needs. */
 export type BuildContext = {
@@ -33,7 +34,7 @@ export type BuildResult = {
 
 /**
  * Adds every missing layer to a transaction in the way that was chosen. A layer that cannot be rebuilt
- * from what is held is fetched whole.
+ * from what is held is fetched whole. Throws ENCODER_MISMATCH: then another delta may do.
  */
 export async function buildLayers(
   context: BuildContext,
@@ -47,7 +48,8 @@ export async function buildLayers(
     const chosen = way.layers.find(
       ({ diffId, kind }) => diffId === layer.diffId && kind !== 'reused',
     );
-    const result = await addLayer(context, transaction, layer, chosen, tree.source, reasons);
+    const from = { source: tree.source, usesEncoders: usesEncoders(way) };
+    const result = await addLayer(context, transaction, layer, chosen, from, reasons);
     total.bytesWritten += result.bytesWritten;
     total.bytesCloned += result.bytesCloned;
   }
@@ -59,12 +61,15 @@ async function addLayer(
   transaction: Pick<ImageTransaction, 'addLayer'>,
   layer: LayerSource,
   chosen: LayerWay | undefined,
-  source: SourceTree | undefined,
+  from: DeltaBase,
   reasons: string[],
 ): Promise<LayerResult> {
+  const watch = new EncoderWatch();
   try {
-    return await transaction.addLayer(layer, tidily(rebuild(context, chosen, source)));
+    return await transaction.addLayer(layer, tidily(rebuild(context, chosen, from, watch)));
   } catch (thrown) {
+    const error = watch.judge(thrown);
+    if (error.code === 'ENCODER_MISMATCH') throw error;
     if (chosen !== undefined) await dropBadFile(context, chosen, thrown);
     const reason = chosen?.kind === 'full' ? undefined : fallbackReasonOf(thrown);
     if (reason === undefined) throw thrown;
@@ -73,6 +78,9 @@ async function addLayer(
   await context.fetchWhole(layer);
   return await transaction.addLayer(layer, tidily(wholeLayer(context, layer)));
 }
+
+/** What deltas are applied to, and whether they may have this machine pack files again. */
+type DeltaBase = { readonly source: SourceTree | undefined; readonly usesEncoders: boolean };
 
 type OpenTree = Disposable & { readonly source: SourceTree | undefined };
 
@@ -89,10 +97,13 @@ function openTree({ storage }: BuildContext, way: Way): OpenTree {
 function rebuild(
   context: BuildContext,
   layer: LayerWay | undefined,
-  source: SourceTree | undefined,
+  from: DeltaBase,
+  watch: EncoderWatch,
 ): AsyncIterable<Piece> {
   if (layer !== undefined && 'fetch' in layer) {
-    return layer.kind === 'full' ? wholeLayer(context, layer) : applyDelta(context, layer, source);
+    return layer.kind === 'full'
+      ? wholeLayer(context, layer)
+      : applyDelta(context, layer, from, watch);
   }
   if (layer?.kind === 'reparented') return context.storage.reassembleLayer(layer.diffId);
   throw new SnapgateError('STORAGE_INVALID', 'a layer went away while the update ran', {
@@ -103,7 +114,8 @@ function rebuild(
 function applyDelta(
   { storage, downloads, limits }: BuildContext,
   { fetch, diffId }: FetchedLayer,
-  source: SourceTree | undefined,
+  { source, usesEncoders }: DeltaBase,
+  watch: EncoderWatch,
 ): AsyncIterable<Piece> {
   if (source !== undefined && fetch.mediaType === TAR_DIFF) {
     return applyTarDiff(downloads.read(fetch), source, {
@@ -113,26 +125,31 @@ function applyDelta(
     });
   }
   if (source !== undefined && fetch.mediaType === LAYER_DELTA) {
-    return applyOwn(downloads.read(fetch), encoderBytes(limits.encoderBytes), {
+    const options = {
       ...{ source, workspace: storage.workspace, expected: diffId },
       limits: {
         ...DEFAULT_LAYER_DELTA_LIMITS,
         maxOutputBytes: limits.layerBytes,
         maxWindowLog: limits.windowLog,
       },
-    });
+    };
+    const delta = downloads.read(fetch);
+    // One that was agreed on as needing no encoders gets none.
+    if (!usesEncoders) return applyLayerDelta(delta, options);
+    return applyRecompressing(delta, encoderBytes(limits.encoderBytes), watch, options);
   }
   throw new SnapgateError('DELTA_INVALID', `no way to apply ${fetch.mediaType}`);
 }
 
-async function* applyOwn(
+async function* applyRecompressing(
   delta: AsyncIterable<Uint8Array>,
   maxEncoderBytes: number,
+  watch: EncoderWatch,
   options: Omit<ApplyOptions, 'recompressor'>,
 ): AsyncGenerator<Piece, void, void> {
   const encoders = await findEncoders();
   const recompressor = createRecompressor({ encoders, maxMemoryBytes: maxEncoderBytes });
-  yield* applyLayerDelta(delta, { ...options, recompressor });
+  yield* applyLayerDelta(delta, { ...options, recompressor: watch.watch(recompressor) });
 }
 
 async function* wholeLayer(

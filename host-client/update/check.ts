@@ -3,6 +3,7 @@ import type { PlanWay } from '../../shared/plan.ts';
 import { type ChooseContext, findOffers, type OfferedDelta, readyWay } from './choose-way.ts';
 import { expectedRate, secondsOf, type WaySeconds } from './estimate.ts';
 import { channelName, type Machine } from './machine.ts';
+import { formatsOf } from './obtain-image.ts';
 import { sortSources } from './sources.ts';
 import { readTarget, resolveTarget, type Target } from './target.ts';
 import { importWay, type Way } from './ways.ts';
@@ -60,6 +61,7 @@ export async function checkForUpdate(machine: Machine, signal?: AbortSignal): Pr
     trust,
     storage,
     events,
+    formats: await formatsOf(machine),
     ...(signal && { signal }),
   };
   const rate = expectedRate(await state.lineRate(), config.line.bytesPerSecond);

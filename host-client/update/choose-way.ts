@@ -16,7 +16,6 @@ import type { Config } from '../config.ts';
 import type { GatewayApi, JobAnswer } from '../net/gateway-api.ts';
 import type { HeldImage, Storage } from '../storage/storage.ts';
 import { readDelta } from './delta-artifact.ts';
-import { encoderBytes, readableFormats } from './encoders.ts';
 import type { UpdateEvents } from './events.ts';
 import type { Target } from './target.ts';
 import type { Trust } from './trust.ts';
@@ -35,6 +34,8 @@ export type ChooseContext = {
   readonly trust: Trust;
   readonly storage: Pick<Storage, 'presentDepth' | 'holdsLayer'>;
   readonly events: UpdateEvents;
+  /** The formats that can be applied here, most wanted first. */
+  readonly formats: readonly LayerFormat[];
   /** Bytes a second of the line, as far as anything is known of it. */
   readonly lineRate?: number | undefined;
   readonly signal?: AbortSignal;
@@ -55,7 +56,7 @@ export type Offers = {
 };
 
 /** The chosen way, and why it is not a delta where one could have been expected. */
-export type Choice = { readonly way: Way; readonly fallbackReason?: string };
+export type Choice = { readonly way: Way; readonly fallbackReason?: string | undefined };
 
 /**
  * Asks which ways there are. The gateway's answer is advice: what does not fit the signed target is
@@ -71,7 +72,7 @@ export async function findOffers(
   const { api, signal } = context;
   if (full.bytes === 0 || held.length === 0) return { full, deltas: [] };
   const sources = held.slice(0, MAX_HAVE);
-  const formats = await readableFormats(encoderBytes(context.config.limits.encoderBytes));
+  const { formats } = context;
   if (api === undefined) return { full, deltas: await attachedDeltas(context, target, sources) };
   const request = {
     target: target.manifest.digest,
@@ -135,7 +136,7 @@ export async function chooseWay(
   const { full } = offers;
   const reasons: string[] = offers.reason === undefined ? [] : [offers.reason];
   if (full.bytes === 0) return { way: full };
-  for (const offer of await inOrder(context, offers.deltas)) {
+  for (const offer of inOrder(context, offers.deltas)) {
     if (offer.state === 'refused') {
       reasons.push(offer.reason ?? 'the gateway makes no delta');
       continue;
@@ -157,14 +158,13 @@ export async function chooseWay(
  * The offers in the order in which they are tried: as they come, but one in a more wanted format than
  * what is ready is waited for where it is made sooner than the ready one is fetched.
  */
-async function inOrder(
-  { config, lineRate }: ChooseContext,
+function inOrder(
+  { config, lineRate, formats }: ChooseContext,
   offers: readonly OfferedDelta[],
-): Promise<OfferedDelta[]> {
+): OfferedDelta[] {
   const ready = offers.find((offer) => offer.state === 'ready');
   const readyBytes = ready?.bytes ?? 0;
   if (ready === undefined || readyBytes < config.smallestDelta) return [...offers];
-  const formats = await readableFormats(encoderBytes(config.limits.encoderBytes));
   const rank = ({ format }: OfferedDelta) => {
     const needs = format === undefined ? undefined : parseFormatName(format);
     const found = formats.findIndex((has) => needs !== undefined && covers(has, needs));
@@ -189,7 +189,7 @@ export async function readyWay(
 }
 
 async function tryDelta(
-  { config, source, trust, storage, signal }: ChooseContext,
+  { config, source, trust, storage, formats, signal }: ChooseContext,
   target: Target,
   held: HeldImage,
   artifact: Digest,
@@ -201,7 +201,6 @@ async function tryDelta(
     throw new SnapgateError('LIMIT_EXCEEDED', `the delta needs a window of ${window} bytes`);
   }
   const format = delta.bounds?.format;
-  const formats = await readableFormats(encoderBytes(config.limits.encoderBytes));
   if (format !== undefined && !isReadable(formats, nameOfNote(format) ?? format)) {
     throw new SnapgateError('UNSUPPORTED', `the delta is for other machines: ${printable(format)}`);
   }

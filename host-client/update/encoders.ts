@@ -1,5 +1,6 @@
 import { totalmem } from 'node:os';
-import type { LayerFormat } from '../../shared/delta/formats.ts';
+import * as v from 'valibot';
+import { formatName, type LayerFormat } from '../../shared/delta/formats.ts';
 import {
   ENCODER_SET,
   LZMA_VERSION,
@@ -44,8 +45,36 @@ export function encoderBytes(configured: number | undefined): number {
 /** The formats that can be applied here, most wanted first; `bytes` are what an encoder may take. */
 export async function readableFormats(bytes: number): Promise<LayerFormat[]> {
   const recompress = await machineClass(bytes);
-  const plain: LayerFormat[] = [{ kind: 'snapgate' }, { kind: 'tar-diff' }];
-  return recompress.memory === 0 ? plain : [{ kind: 'snapgate', recompress }, ...plain];
+  return recompress.memory === 0 ? PLAIN : [{ kind: 'snapgate', recompress }, ...PLAIN];
+}
+
+/** The formats that ask for no encoders. */
+const PLAIN: LayerFormat[] = [{ kind: 'snapgate' }, { kind: 'tar-diff' }];
+
+/** How long encoders are not used that made other bytes than they must, in milliseconds. */
+const DISTRUST_MS = 30 * 24 * 60 * 60 * 1000;
+
+/** Encoders of this machine that made other bytes than they must: the name of its format then. */
+export const distrustSchema = v.object({ format: v.string(), time: v.number() });
+export type Distrust = v.InferOutput<typeof distrustSchema>;
+
+/**
+ * The formats without those that ask for encoders which went wrong here; for a time, and only as long
+ * as the machine's class is the same.
+ */
+export function trustedFormats(
+  formats: readonly LayerFormat[],
+  distrust: Distrust | undefined,
+  now: number = Date.now(),
+): LayerFormat[] {
+  const isFresh = distrust !== undefined && Math.abs(now - distrust.time) < DISTRUST_MS;
+  return formats.filter((format) => !isFresh || formatName(format) !== distrust.format);
+}
+
+/** The format that asks for this machine's encoders, by its name. */
+export function recompressingFormat(formats: readonly LayerFormat[]): string | undefined {
+  const found = formats.find((format) => format.kind === 'snapgate' && format.recompress);
+  return found && formatName(found);
 }
 
 /** What this machine packs with: what decides which deltas it can apply. */

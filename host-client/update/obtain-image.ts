@@ -1,23 +1,17 @@
-import { formatBytes, formatSeconds } from '../../shared/cli/format.ts';
+import type { LayerFormat } from '../../shared/delta/formats.ts';
 import { toSnapgateError } from '../../shared/errors.ts';
-import type { Descriptor } from '../../shared/oci/manifest.ts';
 import type { Deployment } from '../deploy/deployment.ts';
-import type { HeldImage, LayerSource } from '../storage/storage.ts';
-import { type BuildResult, buildLayers } from './build.ts';
-import {
-  type Choice,
-  type ChooseContext,
-  chooseWay,
-  fallbackReasonOf,
-  findOffers,
-} from './choose-way.ts';
-import { expectedRate, secondsOf, totalSeconds } from './estimate.ts';
+import type { HeldImage } from '../storage/storage.ts';
+import { buildImage } from './build-image.ts';
+import { type Choice, type ChooseContext, chooseWay, findOffers } from './choose-way.ts';
+import { encoderBytes, readableFormats, recompressingFormat, trustedFormats } from './encoders.ts';
+import { expectedRate } from './estimate.ts';
+import { announce, type Estimate, fetchWay } from './fetch-way.ts';
 import { importImage } from './import-image.ts';
 import { channelName, type Machine, type UpdateSource } from './machine.ts';
-import { checkRoom, needsOf } from './room.ts';
 import { sortSources } from './sources.ts';
 import type { Target } from './target.ts';
-import { fullWay, importWay, type Way } from './ways.ts';
+import { importWay } from './ways.ts';
 
 /** What is asked of an update. */
 export type UpdateOptions = {
@@ -52,9 +46,6 @@ export type Obtained = {
   readonly estimate?: Estimate;
 };
 
-/** Exact bytes on the line, and an estimate of the seconds; null when nothing is known of the line. */
-export type Estimate = { readonly bytes: number; readonly seconds: number | null };
-
 /** Gets the target into storage, or just its blobs onto the disk. */
 export async function obtainImage(
   run: Run,
@@ -72,72 +63,89 @@ export async function obtainImage(
     return { method: 'none', ...(options.downloadOnly ? {} : { image: same }) };
   }
   const support = await storage.checkSupport(options.signal);
-  if (!support.supported) machine.events.notice(`whole layers only: ${support.reason}`);
-  const choice: Choice = support.supported
-    ? await choose(run, source, target, held)
-    : { way: importWay(target), fallbackReason: support.reason };
-  const estimate = await announce(run, choice.way);
-  const fetched = await fetchWay(run, source, target, choice);
-  const { way } = fetched;
-  let { fallbackReason } = fetched;
-  const method = way.bytes === 0 ? 'none' : way.method;
-  if (options.downloadOnly) return { method, fallbackReason, estimate };
   if (!support.supported) {
+    machine.events.notice(`whole layers only: ${support.reason}`);
+    const choice = { way: importWay(target), fallbackReason: support.reason };
+    const { fallbackReason, estimate } = await fetched(run, source, target, choice);
+    if (options.downloadOnly) return { method: 'full', fallbackReason, estimate };
     machine.events.step('register', channelName(machine.config));
     const image = await importImage(machine, target, options.signal);
-    run.bytesWritten += way.bytes;
-    return { method, fallbackReason, image, estimate };
+    run.bytesWritten += choice.way.bytes;
+    return { method: 'full', fallbackReason, image, estimate };
   }
-  const { image, built } = await build(run, source, target, way);
-  fallbackReason = [fallbackReason, built.fallbackReason].filter(Boolean).join('; ') || undefined;
-  const isWhole = built.fallbackReason !== undefined;
-  return { method: isWhole ? 'full' : method, fallbackReason, image, estimate };
+  const choice = await choose(run, source, target, held);
+  try {
+    return await goWay(run, source, target, choice);
+  } catch (thrown) {
+    const reason = await distrustEncoders(run, source, target, choice, thrown);
+    const other = await choose(run, source, target, held);
+    return await goWay(run, source, target, {
+      way: other.way,
+      fallbackReason: joined(reason, other.fallbackReason),
+    });
+  }
 }
 
-/** Says what is to come, before it begins. */
-async function announce({ machine }: Run, way: Way): Promise<Estimate> {
-  const { config, events, state } = machine;
-  const rate = expectedRate(await state.lineRate(), config.line.bytesPerSecond);
-  const parts = secondsOf(way, rate);
-  const seconds = totalSeconds(parts);
-  if (way.bytes > 0) {
-    const time = seconds ?? parts.build;
-    const scope = seconds === null ? 'to build it' : 'in all';
-    const about = time === null ? '' : `, about ${formatSeconds(time)} ${scope} (an estimate)`;
-    const how = way.method === 'delta' ? 'by delta' : 'whole layers';
-    events.notice(`${how}: ${formatBytes(way.bytes)} to fetch${about}`);
-  }
-  return { bytes: way.bytes, seconds };
-}
-
-/**
- * Downloads what the chosen way needs. A delta with a blob that is bad or gone is given up for the
- * whole image. Answers with the way that was gone.
- */
-async function fetchWay(
+/** Fetches what a way needs and builds the image. Throws ENCODER_MISMATCH. */
+async function goWay(
   run: Run,
   source: UpdateSource,
   target: Target,
   choice: Choice,
-): Promise<Choice> {
-  const fetch = async (way: Way) => {
-    await makeRoom(run, way.fetch, way);
-    await download(run, source, way.fetch);
+): Promise<Obtained> {
+  const { way, fallbackReason, estimate } = await fetched(run, source, target, choice);
+  const method = way.bytes === 0 ? 'none' : way.method;
+  if (run.options.downloadOnly) return { method, fallbackReason, estimate };
+  const { image, built } = await buildImage(run, source, target, way);
+  const isWhole = built.fallbackReason !== undefined;
+  return {
+    method: isWhole ? 'full' : method,
+    fallbackReason: joined(fallbackReason, built.fallbackReason),
+    ...{ image, estimate },
   };
-  try {
-    await fetch(choice.way);
-    return choice;
-  } catch (thrown) {
-    const reason = choice.way.method === 'delta' ? fallbackReasonOf(thrown) : undefined;
-    if (reason === undefined) throw thrown;
-    run.machine.events.notice(`the delta is given up: ${reason}`);
-    const way = await fullWay(target, run.machine.storage);
-    await fetch(way).catch((gone: unknown) => {
-      // Where there is nothing but the delta, what is wrong with it is what counts.
-      throw toSnapgateError(gone).code === 'BLOB_UNKNOWN' ? thrown : gone;
+}
+
+async function fetched(run: Run, source: UpdateSource, target: Target, choice: Choice) {
+  const estimate = await announce(run, choice.way);
+  return { ...(await fetchWay(run, source, target, choice)), estimate };
+}
+
+function joined(...reasons: readonly (string | undefined)[]): string | undefined {
+  return reasons.filter(Boolean).join('; ') || undefined;
+}
+
+/**
+ * Encoders that went wrong once are not relied on again for a time, and the gateway is told. Answers
+ * with what was wrong; throws anything else that was thrown.
+ */
+async function distrustEncoders(
+  { machine, options }: Run,
+  { api }: UpdateSource,
+  target: Target,
+  { way }: Choice,
+  thrown: unknown,
+): Promise<string> {
+  const { code, message } = toSnapgateError(thrown);
+  const format = recompressingFormat(await formatsOf(machine));
+  if (code !== 'ENCODER_MISMATCH' || format === undefined) throw thrown;
+  const { events, state } = machine;
+  await state.recordDistrust({ format, time: Date.now() });
+  events.notice(`${message}; another way is taken`);
+  if (api !== undefined && way.artifact !== undefined) {
+    const report = { target: target.manifest.digest, artifact: way.artifact, format };
+    // It is for others; this update goes on without.
+    await api.reportEncoders(report, options.signal).catch((failed: unknown) => {
+      options.signal?.throwIfAborted();
+      events.notice(`the gateway does not hear of it: ${toSnapgateError(failed).message}`);
     });
-    return { way, fallbackReason: reason };
   }
+  return `${code}: ${message}`;
+}
+
+/** The formats that can be applied here, most wanted first, without what went wrong lately. */
+export async function formatsOf({ config, state }: Machine): Promise<LayerFormat[]> {
+  const formats = await readableFormats(encoderBytes(config.limits.encoderBytes));
+  return trustedFormats(formats, await state.distrust());
 }
 
 async function choose(
@@ -151,84 +159,11 @@ async function choose(
   const context: ChooseContext = {
     ...{ config: machine.config, source: source.reader, api: source.api, trust: source.trust },
     ...{ storage: machine.storage, events: machine.events },
+    formats: await formatsOf(machine),
     lineRate: expectedRate(await machine.state.lineRate(), machine.config.line.bytesPerSecond),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   };
   const sources = options.full ? [] : sortSources(held, machine.config, next?.config);
   const offers = await findOffers(context, target, sources);
   return await chooseWay(context, target, offers);
-}
-
-async function makeRoom(run: Run, blobs: readonly Descriptor[], way: Way): Promise<void> {
-  const { downloads, events, storage } = run.machine;
-  events.step('room');
-  // What an earlier update left over is in the way now.
-  const wanted = new Set(blobs.map((blob) => blob.digest));
-  await downloads.remove((digest) => !wanted.has(digest));
-  const missing = await downloads.missingBytes(blobs);
-  const places = {
-    ...{ downloads: downloads.folder, work: storage.workDir, graphRoot: storage.graphRoot },
-  };
-  await checkRoom(needsOf(way, missing, places));
-}
-
-async function download(
-  run: Run,
-  source: UpdateSource,
-  blobs: readonly Descriptor[],
-): Promise<void> {
-  const { downloads, events, state } = run.machine;
-  const { signal } = run.options;
-  if (blobs.length === 0) return;
-  events.step('download', `${blobs.length} blobs`);
-  const total = blobs.reduce((sum, blob) => sum + blob.size, 0);
-  let done = total - (await downloads.missingBytes(blobs));
-  events.progress(done, total);
-  const [first, started] = [done, performance.now()];
-  for (const blob of blobs) {
-    await downloads.fetch(source.reader, blob, {
-      signal,
-      onBytes(bytes) {
-        done += bytes;
-        run.bytesWritten += bytes;
-        events.progress(Math.min(done, total), total);
-      },
-    });
-  }
-  await state.measureLine(done - first, (performance.now() - started) / 1000);
-}
-
-async function build(
-  run: Run,
-  source: UpdateSource,
-  target: Target,
-  way: Way,
-): Promise<{ image: HeldImage; built: BuildResult }> {
-  const { config, downloads, events, storage } = run.machine;
-  const { signal } = run.options;
-  events.step('build');
-  const expected = way.bounds?.installedBytes ?? 0;
-  await using transaction = await storage.begin({
-    layers: target.layers,
-    lockTimeoutMs: config.waits.storageSeconds * 1000,
-    onProgress: (bytes) => events.progress(bytes, Math.max(bytes, expected)),
-    ...(signal === undefined ? {} : { signal }),
-  });
-  const fetchWhole = async ({ blob }: LayerSource) => {
-    events.notice(`layer ${blob.digest} is fetched whole`);
-    await checkRoom([
-      { path: downloads.folder, bytes: await downloads.missingBytes([blob]), what: 'a layer' },
-    ]);
-    await download(run, source, [blob]);
-    events.step('build');
-  };
-  const context = { storage, downloads, limits: config.limits, fetchWhole };
-  const built = await buildLayers(context, transaction, way);
-  run.bytesWritten += built.bytesWritten;
-  events.step('register', channelName(config));
-  const { manifest, configBytes } = target;
-  const image = await transaction.commit({
-    ...{ manifest, config: configBytes, name: channelName(config) },
-  });
-  return { image, built };
 }

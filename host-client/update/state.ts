@@ -4,6 +4,7 @@ import { SnapgateError } from '../../shared/errors.ts';
 import { FileLock } from '../system/file-lock.ts';
 import { readRecord, writeRecord } from '../system/records.ts';
 import { keepBuffersSmall } from '../system/tidy-memory.ts';
+import { type Distrust, distrustSchema } from './encoders.ts';
 import { lineRateSchema, nextLineRate } from './estimate.ts';
 import { type Attempt, attemptSchema, type Seen, seenSchema } from './report.ts';
 
@@ -62,6 +63,15 @@ export class StateFolder {
     const bytesPerSecond = nextLineRate(known, bytes, seconds);
     if (bytesPerSecond === undefined || bytesPerSecond === known) return;
     await writeRecord(this.#file('line'), { bytesPerSecond });
+  }
+
+  /** Encoders that made other bytes than they must. */
+  async distrust(): Promise<Distrust | undefined> {
+    return readRecord(this.#file('encoders'), distrustSchema).catch(() => undefined);
+  }
+
+  async recordDistrust(distrust: Distrust): Promise<void> {
+    await writeRecord(this.#file('encoders'), distrust);
   }
 
   async recordAttempt(attempt: Attempt): Promise<void> {

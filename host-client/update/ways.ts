@@ -1,4 +1,6 @@
 import type { DeltaBounds } from '../../shared/delta/annotations.ts';
+import { nameOfNote, parseFormatName } from '../../shared/delta/formats.ts';
+import type { Digest } from '../../shared/digest.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
 import { LAYER_DELTA, layerCompression, TAR_DIFF } from '../../shared/oci/media-types.ts';
 import type { HeldImage, LayerSource, Storage } from '../storage/storage.ts';
@@ -29,6 +31,8 @@ export type Way = {
   /** The held image that deltas are applied to. */
   readonly source?: HeldImage;
   readonly bounds?: DeltaBounds | undefined;
+  /** Digest of the delta's manifest. */
+  readonly artifact?: Digest;
 };
 
 type PresentStorage = Pick<Storage, 'presentDepth' | 'holdsLayer'>;
@@ -53,8 +57,8 @@ export async function deltaWay(
     const isUsable = part !== undefined && (isDelta(part) || part.digest === blob.digest);
     return isUsable ? part : blob;
   });
-  const { bounds } = delta;
-  return { ...wayOf('delta', layers), source, bounds };
+  const { artifact, bounds } = delta;
+  return { ...wayOf('delta', layers), source, bounds, artifact };
 }
 
 /** The way of handing Podman everything, for a storage that cannot take single layers. */
@@ -94,4 +98,11 @@ function isDelta(blob: Descriptor): boolean {
 function wayOf(method: Way['method'], layers: readonly LayerWay[]): Way {
   const fetch = distinct(layers.flatMap((layer) => ('fetch' in layer ? [layer.fetch] : [])));
   return { method, layers, fetch, bytes: fetch.reduce((sum, blob) => sum + blob.size, 0) };
+}
+
+/** Whether a way has this machine pack compressed files again. */
+export function usesEncoders({ bounds }: Pick<Way, 'bounds'>): boolean {
+  const name = nameOfNote(bounds?.format ?? '');
+  const format = name === undefined ? undefined : parseFormatName(name);
+  return format?.kind === 'snapgate' && format.recompress !== undefined;
 }

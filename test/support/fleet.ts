@@ -42,6 +42,8 @@ export type HostAnswer = {
 export class TestMachine {
   readonly root: string;
   readonly mount: BtrfsMount;
+  /** What the machine's environment has besides. */
+  env: Readonly<Record<string, string>> = {};
 
   readonly #runRoot: string;
 
@@ -81,7 +83,9 @@ export class TestMachine {
   /** Runs `snaphost ... --json`. */
   async snaphost(...args: string[]): Promise<HostAnswer> {
     const argv = [SNAPHOST, ...args, '--root', this.root, '--json'];
-    const { status, stdout, stderr } = await runProgramFile(process.execPath, argv);
+    const { status, stdout, stderr } = await runProgramFile(process.execPath, argv, {
+      env: this.env,
+    });
     const last = stdout.trim().split('\n').at(-1) ?? '';
     return { status, json: last === '' ? undefined : JSON.parse(last), stderr };
   }

@@ -3,5 +3,11 @@ import { delimiter, join } from 'node:path';
 
 /** Whether a program is on the PATH. */
 export function hasProgram(name: string): boolean {
-  return (process.env.PATH ?? '').split(delimiter).some((dir) => existsSync(join(dir, name)));
+  return findProgram(name) !== undefined;
+}
+
+/** The path of a program on the PATH, or undefined. */
+export function findProgram(name: string): string | undefined {
+  const folders = (process.env.PATH ?? '').split(delimiter);
+  return folders.map((folder) => join(folder, name)).find((path) => existsSync(path));
 }

@@ -74,7 +74,7 @@ export class PartsReader {
     const recipe = this.#readRecipe();
     const size = streams.commands.number();
     const wrong = () =>
-      new SnapgateError('DELTA_SOURCE_MISMATCH', 'an encoder makes other bytes than it must', {
+      new SnapgateError('ENCODER_MISMATCH', 'an encoder makes other bytes than it must', {
         hint: 'A delta without recompression, or the full image, can be fetched.',
       });
     const chunks = this.#recompressor().encode(recipe, content, size);

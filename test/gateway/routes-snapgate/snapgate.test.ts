@@ -3,14 +3,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Hono } from 'hono';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ClientLimits } from '../../../gateway/access/client-limits.ts';
 import { DeltaJobs, type MakeDelta } from '../../../gateway/jobs/delta-jobs.ts';
+import { EncoderReports } from '../../../gateway/jobs/encoder-reports.ts';
 import { LayoutStore } from '../../../gateway/layout/layout-store.ts';
 import { type DeltaKey, Planner } from '../../../gateway/plan/planner.ts';
 import { RepositoryFacts } from '../../../gateway/plan/repository-facts.ts';
 import { type ClientAccess, snapgateRoutes } from '../../../gateway/routes/snapgate.ts';
 import { Catalogue } from '../../../gateway/store/catalogue.ts';
+import { formatName } from '../../../shared/delta/formats.ts';
 import { sha256 } from '../../../shared/digest.ts';
 import { SnapgateError, toSnapgateError } from '../../../shared/errors.ts';
+import { LAYER_DELTA, TAR_DIFF } from '../../../shared/oci/media-types.ts';
 import type { DeltaJob, Plan } from '../../../shared/plan.ts';
 import { putTinyDelta } from '../../support/tiny-delta.ts';
 import { putTinyImage, type TinyImage } from '../../support/tiny-image.ts';
@@ -21,6 +25,7 @@ let dir: string;
 const stores = new Map<string, LayoutStore>();
 let catalogue: Catalogue;
 let jobs: DeltaJobs;
+let reports: EncoderReports;
 let app: Hono;
 let source: TinyImage;
 let target: TinyImage;
@@ -67,7 +72,9 @@ beforeEach(async () => {
   };
   jobs = new DeltaJobs({ make, catalogue, concurrency: 1, maxWaiting: 1 });
   const deltaState = (key: DeltaKey, bytes: number) => jobs.state(key, bytes);
-  const planner = new Planner({ facts, maker: MAKER, deltaState });
+  reports = new EncoderReports({ reporters: 2 });
+  const isSuspected = (name: string, format: string) => reports.isSuspected(name, format);
+  const planner = new Planner({ facts, maker: MAKER, deltaState, isSuspected });
   app = new Hono();
   app.route(
     '/',
@@ -78,6 +85,8 @@ beforeEach(async () => {
       planner,
       jobs,
       maker: MAKER,
+      reports,
+      reportLimits: new ClientLimits({ requestsPerSecond: 0, burst: 4 }),
     }),
   );
   app.onError((thrown, c) => {
@@ -211,5 +220,68 @@ describe('the gateway routes', () => {
     expect(await codeOf(await ask('deltas', unknown))).toEqual([404, 'MANIFEST_UNKNOWN']);
     const format = { ...wanted(), format: 'x/y' };
     expect(await codeOf(await ask('deltas', format))).toEqual([422, 'DELTA_REFUSED']);
+  });
+});
+
+describe('reports of encoders', () => {
+  const recompress = { set: 1, memory: 128, lzma: '5.8.4', zstd: '1.5.7' };
+  const format = formatName({ kind: 'snapgate', recompress });
+  const formats = [format, LAYER_DELTA, TAR_DIFF];
+
+  async function publishDelta() {
+    const store = stores.get('os/image') as LayoutStore;
+    const own = { kind: 'snapgate', recompress } as const;
+    const delta = await putTinyDelta(store, source, target, undefined, own);
+    return { target: target.stored.digest, artifact: delta.digest, format };
+  }
+  const offered = async (wanted = formats) => {
+    const request = { target: 'v2', have: [source.config], formats: wanted };
+    const { ways } = (await (await ask('plan', request)).json()) as Plan;
+    return ways.filter((way) => way.method === 'delta').map((way) => [way.state, way.format]);
+  };
+  const reportFrom = (address: string, body: unknown, word = 'Bearer word') =>
+    app.request(
+      '/v2/os/image/_snapgate/encoder-reports',
+      { method: 'POST', headers: { authorization: word }, body: JSON.stringify(body) },
+      { incoming: { socket: { remoteAddress: address } } },
+    );
+
+  it('stop offers to the class when several clients make them, and no other offers', async () => {
+    const report = await publishDelta();
+    expect(await offered()).toContainEqual(['ready', format]);
+    for (const address of ['192.0.2.1', '192.0.2.1', '::ffff:192.0.2.1']) {
+      expect((await reportFrom(address, report)).status).toBe(202);
+    }
+    expect(await offered()).toContainEqual(['ready', format]);
+    expect((await reportFrom('192.0.2.2', report)).status).toBe(202);
+    expect(await offered()).toEqual([['absent', LAYER_DELTA]]);
+    const refused = await ask('deltas', { ...wanted(), format });
+    expect(await codeOf(refused)).toEqual([422, 'DELTA_REFUSED']);
+    const larger = formatName({ kind: 'snapgate', recompress: { ...recompress, memory: 1024 } });
+    expect(await offered([larger])).toContainEqual(['ready', format]);
+  });
+
+  it('are refused about what is no delta for the class, or unreadable for the client', async () => {
+    const report = await publishDelta();
+    const other = formatName({ kind: 'snapgate', recompress: { ...recompress, zstd: '1.5.6' } });
+    for (const wrong of [
+      { ...report, artifact: sha256('none') },
+      { ...report, format: LAYER_DELTA },
+      { ...report, format: other },
+    ]) {
+      expect(await codeOf(await reportFrom('192.0.2.3', wrong))).toEqual([400, 'USAGE']);
+    }
+    expect((await reportFrom('192.0.2.4', report, 'none')).status).toBe(401);
+    const long = { ...report, format: `${format}${';'.repeat(300)}` };
+    expect(await codeOf(await reportFrom('192.0.2.4', long))).toEqual([400, 'USAGE']);
+  });
+
+  it('are limited for each client', async () => {
+    const report = await publishDelta();
+    const statuses: number[] = [];
+    for (let i = 0; i < 5; i += 1) statuses.push((await reportFrom('2001:db8::1', report)).status);
+    statuses.push((await reportFrom('2001:db8::2', report)).status);
+    expect(statuses).toEqual([202, 202, 202, 202, 429, 429]);
+    expect((await reportFrom('2001:db8:0:1::1', report)).status).toBe(202);
   });
 });

@@ -13,6 +13,8 @@ import type { MemoryStore } from '../../support/memory-store.ts';
 import { makeBundle, makeKey, putBundle, type TestKey } from '../../support/signatures.ts';
 import type { TinyImage } from '../../support/tiny-image.ts';
 
+/** The class of the machine that chooses. */
+export const MACHINE = { set: 1, memory: 128, lzma: '5.8.4', zstd: '1.5.7' };
 export const NAME = 'gateway.test/os/image';
 export const PLATFORM = { os: 'linux', architecture: 'amd64' } as const;
 export const KEY: TestKey = makeKey();
@@ -66,6 +68,9 @@ export function fakeApi(
     },
     requestDelta: () => next('request'),
     deltaJob: () => next('ask'),
+    reportEncoders: async ({ artifact, format }) => {
+      calls.push(`report ${artifact} ${format}`);
+    },
   };
 }
 
@@ -89,6 +94,11 @@ export function chooseIn(
       smallestDelta: 0,
     },
     ...{ source: store, api, trust: trustIn(store), storage, events: NO_EVENTS },
+    formats: [
+      { kind: 'snapgate', recompress: MACHINE },
+      { kind: 'snapgate' },
+      { kind: 'tar-diff' },
+    ],
     pause: async () => undefined,
     ...more,
   };

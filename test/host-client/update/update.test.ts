@@ -8,13 +8,18 @@ import type { Deployment } from '../../../host-client/deploy/deployment.ts';
 import type { Deployments, DeployOptions } from '../../../host-client/deploy/deployments.ts';
 import { checkForUpdate } from '../../../host-client/update/check.ts';
 import { Downloads } from '../../../host-client/update/downloads.ts';
+import { readableFormats } from '../../../host-client/update/encoders.ts';
 import type { UpdateEvents } from '../../../host-client/update/events.ts';
 import type { Machine } from '../../../host-client/update/machine.ts';
 import { StateFolder } from '../../../host-client/update/state.ts';
 import { update } from '../../../host-client/update/update.ts';
 import { verifyHeld } from '../../../host-client/update/verify-held.ts';
+import { formatName } from '../../../shared/delta/formats.ts';
 import { SnapgateError } from '../../../shared/errors.ts';
+import { LAYER_DELTA } from '../../../shared/oci/media-types.ts';
+import { encodingDelta, packed } from '../../support/encoding-delta.ts';
 import { FakeStorage } from '../../support/fake-storage.ts';
+import { writeLayerDelta } from '../../support/layer-delta.ts';
 import { MemoryStore } from '../../support/memory-store.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 import { putTinyDelta, tarDiffCopying } from '../../support/tiny-delta.ts';
@@ -140,6 +145,48 @@ describe('an update', () => {
     const report = await update(machine);
     expect(report).toMatchObject({ method: 'delta', fallbackReason: null });
     expect(report).toMatchObject({ from: old.stored.digest, to: fresh.stored.digest });
+  });
+
+  it('takes a plain delta where its encoders went wrong, tells the gateway, and remembers', async (ctx) => {
+    const { machine, publish, store, line, state } = await scene(ctx);
+    const content = Buffer.from('said again and again. '.repeat(40));
+    const frame = 'frame=1f8b0800000000000203';
+    const file = await packed(`gnu-gzip level=1 ${frame}`, content);
+    const old = await publish([{ base: '1' }]);
+    await update(machine);
+    const more = { filler: 'x'.repeat(50_000) };
+    const options = { tag: 'stable', packing: 'none' } as const;
+    const fresh = await putTinyImage(store, [{ 'doc.gz': file, ...more }], options);
+    await signIn(store, fresh.stored);
+    const { delta } = await encodingDelta(content, file, `gnu-gzip level=9 ${frame}`, more);
+    const recompress = (await readableFormats(128 << 20))[0];
+    if (recompress === undefined) throw new Error('no format');
+    const promised = await putTinyDelta(store, old, fresh, async () => delta, recompress);
+    const { tar } = fresh.layers[0] as TinyImage['layers'][number];
+    const literal = await writeLayerDelta(Buffer.from(tar), [], (writer) => writer.literal(tar));
+    const plain = await putTinyDelta(store, old, fresh, async () => literal, { kind: 'snapgate' });
+    for (const one of [promised, plain]) await signIn(store, one);
+    const ways = [promised, plain].map(({ digest, bytes }) => ({
+      ...({ method: 'delta', state: 'ready', sourceConfig: old.config } as const),
+      artifact: { digest, size: bytes.length },
+    }));
+    const [first, second] = ways as [(typeof ways)[0], (typeof ways)[0]];
+    const name = formatName(recompress);
+    line.api = fakeApi(fresh, [
+      { ...first, format: name },
+      { ...second, format: LAYER_DELTA },
+    ]);
+    const limits = { ...machine.config.limits, encoderBytes: 128 << 20 };
+    const small = { ...machine, config: { ...machine.config, limits, smallestDelta: 0 } };
+    const report = await update(small);
+    expect(report).toMatchObject({
+      ...{ method: 'delta', to: fresh.stored.digest },
+      fallbackReason: expect.stringContaining('ENCODER_MISMATCH'),
+    });
+    expect(line.api.calls).toContain(`report ${promised.digest} ${name}`);
+    expect((await state.distrust())?.format).toBe(name);
+    const { ways: checked } = await checkForUpdate({ ...small, deployments: machine.deployments });
+    expect(checked).toEqual([]);
   });
 
   it('downloads only, and builds later without the line', async (ctx) => {

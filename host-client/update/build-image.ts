@@ -1,0 +1,47 @@
+import type { HeldImage, LayerSource } from '../storage/storage.ts';
+import { type BuildResult, buildLayers } from './build.ts';
+import { download } from './fetch-way.ts';
+import { channelName, type UpdateSource } from './machine.ts';
+import type { Run } from './obtain-image.ts';
+import { checkRoom } from './room.ts';
+import type { Target } from './target.ts';
+import type { Way } from './ways.ts';
+
+/**
+ * Builds and registers an image whose blobs are there. Throws ENCODER_MISMATCH, and whatever keeps it
+ * from being built.
+ */
+export async function buildImage(
+  run: Run,
+  source: UpdateSource,
+  target: Target,
+  way: Way,
+): Promise<{ image: HeldImage; built: BuildResult }> {
+  const { config, downloads, events, storage } = run.machine;
+  const { signal } = run.options;
+  events.step('build');
+  const expected = way.bounds?.installedBytes ?? 0;
+  await using transaction = await storage.begin({
+    layers: target.layers,
+    lockTimeoutMs: config.waits.storageSeconds * 1000,
+    onProgress: (bytes) => events.progress(bytes, Math.max(bytes, expected)),
+    ...(signal === undefined ? {} : { signal }),
+  });
+  const fetchWhole = async ({ blob }: LayerSource) => {
+    events.notice(`layer ${blob.digest} is fetched whole`);
+    await checkRoom([
+      { path: downloads.folder, bytes: await downloads.missingBytes([blob]), what: 'a layer' },
+    ]);
+    await download(run, source, [blob]);
+    events.step('build');
+  };
+  const context = { storage, downloads, limits: config.limits, fetchWhole };
+  const built = await buildLayers(context, transaction, way);
+  run.bytesWritten += built.bytesWritten;
+  events.step('register', channelName(config));
+  const { manifest, configBytes } = target;
+  const image = await transaction.commit({
+    ...{ manifest, config: configBytes, name: channelName(config) },
+  });
+  return { image, built };
+}

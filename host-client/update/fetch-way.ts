@@ -1,0 +1,99 @@
+import { formatBytes, formatSeconds } from '../../shared/cli/format.ts';
+import { toSnapgateError } from '../../shared/errors.ts';
+import type { Descriptor } from '../../shared/oci/manifest.ts';
+import { type Choice, fallbackReasonOf } from './choose-way.ts';
+import { expectedRate, secondsOf, totalSeconds } from './estimate.ts';
+import type { UpdateSource } from './machine.ts';
+import type { Run } from './obtain-image.ts';
+import { checkRoom, needsOf } from './room.ts';
+import type { Target } from './target.ts';
+import { fullWay, type Way } from './ways.ts';
+
+/** Exact bytes on the line, and an estimate of the seconds; null when nothing is known of the line. */
+export type Estimate = { readonly bytes: number; readonly seconds: number | null };
+
+/** Says what is to come, before it begins. */
+export async function announce({ machine }: Run, way: Way): Promise<Estimate> {
+  const { config, events, state } = machine;
+  const rate = expectedRate(await state.lineRate(), config.line.bytesPerSecond);
+  const parts = secondsOf(way, rate);
+  const seconds = totalSeconds(parts);
+  if (way.bytes > 0) {
+    const time = seconds ?? parts.build;
+    const scope = seconds === null ? 'to build it' : 'in all';
+    const about = time === null ? '' : `, about ${formatSeconds(time)} ${scope} (an estimate)`;
+    const how = way.method === 'delta' ? 'by delta' : 'whole layers';
+    events.notice(`${how}: ${formatBytes(way.bytes)} to fetch${about}`);
+  }
+  return { bytes: way.bytes, seconds };
+}
+
+/**
+ * Downloads what the chosen way needs. A delta with a blob that is bad or gone is given up for the
+ * whole image. Answers with the way that was gone.
+ */
+export async function fetchWay(
+  run: Run,
+  source: UpdateSource,
+  target: Target,
+  choice: Choice,
+): Promise<Choice> {
+  const fetch = async (way: Way) => {
+    await makeRoom(run, way.fetch, way);
+    await download(run, source, way.fetch);
+  };
+  try {
+    await fetch(choice.way);
+    return choice;
+  } catch (thrown) {
+    const reason = choice.way.method === 'delta' ? fallbackReasonOf(thrown) : undefined;
+    if (reason === undefined) throw thrown;
+    run.machine.events.notice(`the delta is given up: ${reason}`);
+    const way = await fullWay(target, run.machine.storage);
+    await fetch(way).catch((gone: unknown) => {
+      // Where there is nothing but the delta, what is wrong with it is what counts.
+      throw toSnapgateError(gone).code === 'BLOB_UNKNOWN' ? thrown : gone;
+    });
+    return { way, fallbackReason: reason };
+  }
+}
+
+async function makeRoom(run: Run, blobs: readonly Descriptor[], way: Way): Promise<void> {
+  const { downloads, events, storage } = run.machine;
+  events.step('room');
+  // What an earlier update left over is in the way now.
+  const wanted = new Set(blobs.map((blob) => blob.digest));
+  await downloads.remove((digest) => !wanted.has(digest));
+  const missing = await downloads.missingBytes(blobs);
+  const places = {
+    ...{ downloads: downloads.folder, work: storage.workDir, graphRoot: storage.graphRoot },
+  };
+  await checkRoom(needsOf(way, missing, places));
+}
+
+/** Downloads blobs that are not there yet. */
+export async function download(
+  run: Run,
+  source: UpdateSource,
+  blobs: readonly Descriptor[],
+): Promise<void> {
+  const { downloads, events, state } = run.machine;
+  const { signal } = run.options;
+  if (blobs.length === 0) return;
+  events.step('download', `${blobs.length} blobs`);
+  const total = blobs.reduce((sum, blob) => sum + blob.size, 0);
+  let done = total - (await downloads.missingBytes(blobs));
+  events.progress(done, total);
+  const [first, started] = [done, performance.now()];
+  for (const blob of blobs) {
+    await downloads.fetch(source.reader, blob, {
+      signal,
+      onBytes(bytes) {
+        done += bytes;
+        run.bytesWritten += bytes;
+        events.progress(Math.min(done, total), total);
+      },
+    });
+  }
+  await state.measureLine(done - first, (performance.now() - started) / 1000);
+}
