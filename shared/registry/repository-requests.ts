@@ -98,7 +98,7 @@ export class RepositoryRequests {
       let wait = 2 ** attempt * 100 * (0.5 + Math.random());
       try {
         const response = await this.#send(call);
-        if (response.status < 300) return response;
+        if (response.status < 300) return await refusePage(response, call);
         const pause = retryAfterSeconds(response);
         const again = [429, 500, 502, 503, 504].includes(response.status);
         if (!again || attempt >= TRIES || pause > LONGEST_PAUSE_SECONDS)
@@ -177,6 +177,19 @@ export function retryAfterSeconds(
   if (text === undefined) return 0;
   const seconds = /^\d+$/.test(text) ? Number(text) : (Date.parse(text) - now) / 1000;
   return Number.isFinite(seconds) ? Math.max(0, seconds) : 0;
+}
+
+/**
+ * No answer of a registry is a web page; one that comes with success is that of a network that wants a
+ * login first. Throws UPSTREAM_FAILED for it, so that nobody takes it for content.
+ */
+async function refusePage(response: HttpResponse, { url }: Call): Promise<HttpResponse> {
+  if (!/^text\/html\b/i.test(response.headers['content-type'] ?? '')) return response;
+  await discardBody(response.body);
+  throw new SnapgateError('UPSTREAM_FAILED', 'a web page was answered', {
+    where: displayUrl(url),
+    hint: 'The network may want a login first, or the address is not that of a registry.',
+  });
 }
 
 /** Turns an answer that is no success into an error, with the registry's own words as its cause. */

@@ -44,6 +44,8 @@ export class TestMachine {
   readonly mount: BtrfsMount;
   /** What the machine's environment has besides. */
   env: Readonly<Record<string, string>> = {};
+  /** A program that runs the client, such as `ip netns exec NAME`. */
+  runner: readonly string[] = [];
 
   readonly #runRoot: string;
 
@@ -82,10 +84,9 @@ export class TestMachine {
 
   /** Runs `snaphost ... --json`. */
   async snaphost(...args: string[]): Promise<HostAnswer> {
-    const argv = [SNAPHOST, ...args, '--root', this.root, '--json'];
-    const { status, stdout, stderr } = await runProgramFile(process.execPath, argv, {
-      env: this.env,
-    });
+    const argv = [process.execPath, SNAPHOST, ...args, '--root', this.root, '--json'];
+    const [program = '', ...rest] = [...this.runner, ...argv];
+    const { status, stdout, stderr } = await runProgramFile(program, rest, { env: this.env });
     const last = stdout.trim().split('\n').at(-1) ?? '';
     return { status, json: last === '' ? undefined : JSON.parse(last), stderr };
   }
@@ -126,6 +127,8 @@ export class TestMachine {
 export type Fleet = {
   readonly registry: TestRegistry;
   readonly gateway: TestGateway;
+  /** Stops the gateway, and starts it again with all that it keeps, at another address. */
+  restart(): Promise<void>;
   /** The machines' repository, through the gateway. */
   readonly repository: Repository;
   /** Another repository, through the gateway. */
@@ -152,23 +155,25 @@ export async function startFleet(): Promise<Fleet> {
   await writeFile(join(dir, 'signing.word'), 'word\n');
   const registry = await startRegistry();
   const rule = { key: join(dir, 'signing.key'), passwordFile: join(dir, 'signing.word') };
-  const gateway = await startGatewayProcess(registry.url, {
-    publicUrl: 'http://gateway.test',
-    data: join(dir, 'data'),
-    deltas: { repositories: ['os/*'] },
-    signing: [{ repository: 'os/*', ...rule }],
-  });
+  const startGateway = () =>
+    startGatewayProcess(registry.url, {
+      publicUrl: 'http://gateway.test',
+      data: join(dir, 'data'),
+      deltas: { repositories: ['os/*'] },
+      signing: [{ repository: 'os/*', ...rule }],
+    });
+  let gateway = await startGateway();
   const { transport, close } = createTransport();
   const baseUrl = new URL(gateway.url);
   const open = (name: string) => new Repository({ transport, baseUrl, repository: name });
   return {
-    ...{
-      registry,
-      gateway,
-      open,
-      repository: open('os/image'),
-      policy: policyFor(key.publicPem),
-      key,
+    ...{ registry, open, repository: open('os/image'), policy: policyFor(key.publicPem), key },
+    get gateway() {
+      return gateway;
+    },
+    async restart() {
+      await gateway.stop();
+      gateway = await startGateway();
     },
     async stop() {
       close();
