@@ -8,6 +8,13 @@ import { keysGenerateCommand, keysShowCommand } from './cli/keys.ts';
 import { policyExportCommand, policyTestCommand } from './cli/policy.ts';
 import { serveCommand } from './cli/serve.ts';
 import { signCommand } from './cli/sign.ts';
+import { tufAddCommand } from './cli/tuf/add.ts';
+import { tufDelegateCommand } from './cli/tuf/delegate.ts';
+import { tufInitCommand } from './cli/tuf/init.ts';
+import { tufPublishCommand } from './cli/tuf/publish.ts';
+import { tufRotateCommand } from './cli/tuf/rotate.ts';
+import { tufSignCommand } from './cli/tuf/sign.ts';
+import { tufStatusCommand } from './cli/tuf/status.ts';
 import { verifyCommand } from './cli/verify.ts';
 
 const program: Program = {
@@ -26,6 +33,13 @@ const program: Program = {
     policyExportCommand,
     keysGenerateCommand,
     keysShowCommand,
+    tufInitCommand,
+    tufAddCommand,
+    tufSignCommand,
+    tufDelegateCommand,
+    tufRotateCommand,
+    tufPublishCommand,
+    tufStatusCommand,
   ],
 };
 

@@ -70,6 +70,14 @@ export function invalid(role: string, cause: unknown, where: string): SnapgateEr
   return new SnapgateError('METADATA_INVALID', `${role}: ${why}`, { where, cause });
 }
 
+/** The error for a place that has none. */
+export function metadataMissing(where: string): SnapgateError {
+  return new SnapgateError('METADATA_MISSING', 'there is no channel metadata', {
+    where,
+    hint: 'See that the gateway has tuf.folder set, or that the bundle was exported with --tuf.',
+  });
+}
+
 /** The bytes of a role's file. */
 export function encodeMetadata(metadata: Metadata<AnySigned>): Buffer {
   return Buffer.from(JSON.stringify(metadata.toJSON()));

@@ -147,6 +147,10 @@ export class TufClient {
     return new TufClient(dir, anchor, folderMetadata(tuf.folder), () => tuf.now);
   }
 
+  static over(folder: TufFolder, dir: string, anchor: Uint8Array): TufClient {
+    return new TufClient(dir, anchor, folderMetadata(folder), () => new Date());
+  }
+
   /** Refreshes, and finds what a channel means. */
   async find(path: string): Promise<FoundStatement> {
     const { anchor, source, trusted } = this;
