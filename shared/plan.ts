@@ -44,6 +44,32 @@ const waySchema = v.object({
   artifact: v.optional(v.object({ digest, size: bytes })),
   reason: v.optional(v.string()),
 });
+/** Most deltas of a chain. */
+const MAX_CHAIN = 8;
+const chainSchema = v.object({
+  /** The image the machine holds that the chain starts from: its config digest. */
+  sourceConfig: digest,
+  sourceManifest: v.optional(digest),
+  /** Exact bytes of all blobs and manifests of all steps. */
+  bytes,
+  /** An estimate, as that of a way. */
+  seconds: v.object({ build: seconds }),
+  /** Deltas that are ready, one after the other; the last leads to the target. */
+  steps: v.pipe(
+    v.array(
+      v.object({
+        /** Digests of manifest and config of the image that the step leads to. */
+        target: digest,
+        config: digest,
+        artifact: v.object({ digest, size: bytes }),
+        format: v.optional(v.string()),
+        bytes,
+      }),
+    ),
+    v.minLength(2),
+    v.maxLength(MAX_CHAIN),
+  ),
+});
 export const planSchema = v.object({
   target: v.object({
     /** Digest of the platform's image manifest. */
@@ -55,6 +81,11 @@ export const planSchema = v.object({
   }),
   /** Smallest first among the ready ones; a `full` way is always there. */
   ways: v.array(waySchema),
+  /**
+   * Chains of deltas through images that the machine does not hold, smaller than every way that is
+   * ready.
+   */
+  chains: v.optional(v.array(chainSchema)),
 });
 export const planRequestSchema = v.object({
   /** Tag or digest of the wanted image or index. */
@@ -98,6 +129,7 @@ export const deltaJobSchema = v.object({
 
 export type Plan = v.InferOutput<typeof planSchema>;
 export type PlanWay = v.InferOutput<typeof waySchema>;
+export type PlanChain = v.InferOutput<typeof chainSchema>;
 export type PlanLayer = v.InferOutput<typeof layerSchema>;
 export type PlanRequest = v.InferOutput<typeof planRequestSchema>;
 export type DeltaRequest = v.InferOutput<typeof deltaRequestSchema>;

@@ -1,8 +1,9 @@
 import type { Recompression } from '../../shared/delta/machine-class.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { parsePlatform } from '../../shared/oci/manifest.ts';
-import type { Plan, PlanRequest, PlanWay } from '../../shared/plan.ts';
+import type { Plan, PlanChain, PlanRequest, PlanWay } from '../../shared/plan.ts';
 import type { DeltaFacts, ImageFacts } from '../store/facts.ts';
+import { type ChainSearch, findChain } from './chains.ts';
 import { resolveManifest } from './read-image.ts';
 import { type ReadableFormats, readableFormats } from './readable-formats.ts';
 import type { RepositoryFacts, RepositoryReader } from './repository-facts.ts';
@@ -83,6 +84,11 @@ export class Planner {
       if ((full.bytes ?? 0) < (bare.bytes ?? 0)) ways.push(full);
       ways.push(...this.#deltaWays(repository, formats, target, source, deltas));
     }
+    const search = { target, held, ways };
+    const chain =
+      held.length === 0
+        ? undefined
+        : await this.#chain(repository, reader, formats, search, signal);
     return {
       target: {
         manifest: target.manifest,
@@ -91,7 +97,29 @@ export class Planner {
         fullBytes: fullBytes(target),
       },
       ways: sortWays(ways),
+      ...(chain === undefined ? {} : { chains: [chain] }),
     };
+  }
+
+  /** A chain of deltas that takes fewer bytes than whatever else is ready. */
+  #chain(
+    repository: string,
+    reader: RepositoryReader,
+    formats: ReadableFormats,
+    search: Pick<ChainSearch, 'target' | 'held'> & { readonly ways: readonly PlanWay[] },
+    signal: AbortSignal | undefined,
+  ): Promise<PlanChain | undefined> {
+    const { facts } = this.#options;
+    const { target, held, ways } = search;
+    const ready = ways.filter((way) => way.state === 'ready').map((way) => way.bytes ?? 0);
+    return findChain({
+      ...{ target, held, below: Math.min(...ready) },
+      async deltasTo(manifest) {
+        const deltas = await facts.deltasTo(repository, reader, manifest, signal);
+        return deltas.filter(({ format }) => format === undefined || formats.reads(format));
+      },
+      imageByConfig: (config) => facts.imageByConfig(repository, reader, config, signal),
+    });
   }
 
   async #heldImages(

@@ -159,6 +159,31 @@ describe('a plan', () => {
     expect(answer.target.manifest).toBe(target.stored.digest);
   });
 
+  it('offers a chain of deltas where nothing that is ready is smaller', async () => {
+    const images = [];
+    for (const n of [1, 2, 3]) {
+      const files = { large: NOISE, n: `version ${n}` };
+      images.push(await putTinyImage(store, [BASE, files], { tag: `v${n}` }));
+    }
+    const [first, second, third] = images as [TinyImage, TinyImage, TinyImage];
+    const steps = [
+      await putTinyDelta(store, first, second),
+      await putTinyDelta(store, second, third),
+    ];
+    const request = { target: 'v3', have: [first.config], formats: [TAR_DIFF] };
+    const answer = await plan(request);
+    expect(v.parse(planSchema, answer)).toEqual(answer);
+    expect(answer.chains?.map((chain) => chain.steps.map((step) => step.artifact.digest))).toEqual([
+      steps.map((step) => step.digest),
+    ]);
+    const bytes = answer.chains?.[0]?.bytes ?? 0;
+    expect(bytes).toBeLessThan(answer.ways[0]?.bytes ?? 0);
+    expect((await plan({ ...request, formats: [LAYER_DELTA] })).chains).toBeUndefined();
+    expect((await plan({ ...request, have: [second.config] })).chains).toBeUndefined();
+    await putTinyDelta(store, first, third);
+    expect((await plan(request)).chains).toBeUndefined();
+  });
+
   describe('for a class of machines', () => {
     const CLASS = { set: 1, memory: 128, lzma: '5.8.4', zstd: '1.5.7', program: '1.5.4' };
     const nameOf = (more: Partial<Recompression> = {}) =>
