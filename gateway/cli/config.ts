@@ -5,13 +5,8 @@ import { parse, YAMLParseError } from 'yaml';
 import { SnapgateError } from '../../shared/errors.ts';
 import { LOG_LEVELS } from '../../shared/log.ts';
 import { accessSchema } from './access-config.ts';
-import { count, filePath, pattern } from './config-fields.ts';
-
-const origin = v.pipe(
-  v.string(),
-  v.check((text) => isOrigin(text), 'must be http://HOST[:PORT] or https://HOST[:PORT]'),
-  v.transform((text) => new URL(text)),
-);
+import { count, filePath, origin, pattern } from './config-fields.ts';
+import { keyAt, onlineKeySchema, signingSchema, withSigningPaths } from './signing-config.ts';
 
 const listenSchema = v.strictObject({
   address: v.optional(v.string(), '127.0.0.1'),
@@ -64,47 +59,6 @@ const deltasSchema = v.strictObject({
   /** Memory for making one delta. */
   memoryBytes: v.optional(count(64 * 2 ** 20, 2 ** 40), 2 ** 30),
 });
-const pkcs11Schema = v.strictObject({
-  /** The token's module, a shared library. */
-  module: filePath,
-  /** Labels of the token and of the key pair in it. */
-  token: v.string(),
-  key: v.string(),
-  pinFile: filePath,
-});
-const transitSchema = v.strictObject({
-  /** OpenBao or HashiCorp Vault. */
-  url: origin,
-  mount: v.optional(v.string(), 'transit'),
-  key: v.string(),
-  tokenFile: filePath,
-});
-const signingFields = v.strictObject({
-  repository: pattern,
-  /** An encrypted cosign key and the file that holds its password. */
-  key: v.optional(filePath),
-  passwordFile: v.optional(filePath),
-  /** Instead: a key in a token, or one in a key service. */
-  pkcs11: v.optional(pkcs11Schema),
-  transit: v.optional(transitSchema),
-  images: v.optional(v.boolean(), true),
-  deltas: v.optional(v.boolean(), true),
-  /** Sign only images that this policy file accepts. */
-  requirePublisher: v.optional(filePath),
-});
-const signingSchema = v.pipe(
-  signingFields,
-  v.check((place) => namesOneKey(place), 'must have key and passwordFile, or pkcs11, or transit'),
-);
-const onlineKeySchema = v.pipe(
-  v.strictObject({
-    key: v.optional(filePath),
-    passwordFile: v.optional(filePath),
-    pkcs11: v.optional(pkcs11Schema),
-    transit: v.optional(transitSchema),
-  }),
-  v.check((place) => namesOneKey(place), 'must have key and passwordFile, or pkcs11, or transit'),
-);
 const tufSchema = v.pipe(
   v.strictObject({
     /** A TUF repository that `snapgate tuf init` made. */
@@ -187,28 +141,10 @@ export function parseConfig(text: string, path: string): GatewayConfig {
   throw refuse(`${field}: ${explain(issue)}`);
 }
 
-/** Where a private key is: in a file, in a token, or in a key service. */
-export type KeyPlace = Pick<
-  v.InferOutput<typeof signingFields>,
-  'key' | 'passwordFile' | 'pkcs11' | 'transit'
->;
-
-function namesOneKey({ key, passwordFile, pkcs11, transit }: KeyPlace): boolean {
-  const isOne = [key, pkcs11, transit].filter(Boolean).length === 1;
-  return isOne && (key === undefined) === (passwordFile === undefined);
-}
-
 function explain(issue: v.BaseIssue<unknown>): string {
   if (issue.type === 'strict_object' && issue.expected === 'never') return 'no such field';
   if (issue.type === 'strict_object' && issue.received === 'undefined') return 'is missing';
   return issue.message;
-}
-
-function isOrigin(text: string): boolean {
-  const url = URL.parse(text);
-  if (url === null || !/^https?:$/.test(url.protocol)) return false;
-  const rest = `${url.username}${url.password}${url.search}${url.hash}`;
-  return rest === '' && url.pathname === '/';
 }
 
 function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
@@ -244,28 +180,12 @@ function withPaths(config: GatewayConfig, folder: string): GatewayConfig {
             : { ...credentials, passwordFile: at(credentials.passwordFile) },
       }),
     },
-    signing: signing.map(({ requirePublisher, ...rule }) => ({
-      ...keyAt(rule, at),
-      ...(requirePublisher === undefined ? {} : { requirePublisher: at(requirePublisher) }),
-    })),
+    signing: signing.map((rule) => withSigningPaths(rule, at)),
     tuf: tuf && {
       ...tuf,
       folder: at(tuf.folder),
       ...(tuf.snapshot && { snapshot: keyAt(tuf.snapshot, at) }),
       ...(tuf.timestamp && { timestamp: keyAt(tuf.timestamp, at) }),
     },
-  };
-}
-
-function keyAt<Place extends KeyPlace>(place: Place, at: (path: string) => string): Place {
-  const { key, passwordFile, pkcs11, transit } = place;
-  return {
-    ...place,
-    ...(key === undefined ? {} : { key: at(key) }),
-    ...(passwordFile === undefined ? {} : { passwordFile: at(passwordFile) }),
-    ...(pkcs11 && {
-      pkcs11: { ...pkcs11, module: at(pkcs11.module), pinFile: at(pkcs11.pinFile) },
-    }),
-    ...(transit && { transit: { ...transit, tokenFile: at(transit.tokenFile) } }),
   };
 }

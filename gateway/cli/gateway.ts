@@ -9,6 +9,7 @@ import { ClientLimits } from '../access/client-limits.ts';
 import { ownRecompression } from '../delta/zstd-program.ts';
 import { DeltaJobs } from '../jobs/delta-jobs.ts';
 import { EncoderReports } from '../jobs/encoder-reports.ts';
+import { PushSigning } from '../jobs/push-signing.ts';
 import { Planner } from '../plan/planner.ts';
 import { RepositoryFacts } from '../plan/repository-facts.ts';
 import type { Gate } from '../policy/gate.ts';
@@ -124,7 +125,7 @@ function appOptions(parts: Parts) {
   const originOf = (request: Request) => config.publicUrl?.origin ?? new URL(request.url).origin;
   const facts = new RepositoryFacts(catalogue);
   const { clientLimit } = config.listen;
-  const { ensureSigned } = work;
+  const { ensureSigned, isSignedAtPush } = work;
   const reports = new EncoderReports({
     onReport: (repository, machines, reporters) =>
       log('warn', 'encoders reported', { repository, machines, reporters }),
@@ -132,12 +133,13 @@ function appOptions(parts: Parts) {
   const planner = new Planner({
     isSuspected: (repository, format) => reports.isSuspected(repository, format),
     ...{ facts, maker, deltaState: (key, bytes) => jobs.state(key, bytes) },
-    ...(ensureSigned === undefined ? {} : { ensureSigned }),
+    ensureSigned,
   });
   return {
     ...{ upstream, addresses, facts, catalogue, openRepository, originOf, log, metrics },
     ...{ reports, reportLimits: new ClientLimits(REPORT_LIMIT) },
     clientLimits: clientLimit && new ClientLimits(clientLimit),
+    pushSigning: new PushSigning({ isWanted: isSignedAtPush, ensureSigned }),
     ...{ planner, jobs, maker, gate, access, referrers: new FallbackReferrers() },
     tuf: tuf?.folder,
     clientAccess: createClientAccess({ upstream, addresses, openRepository, originOf }),

@@ -28,7 +28,7 @@ export async function openGate(setup: GateSetup): Promise<Gate | undefined> {
   return new Gate({
     ...{ mode, pushes, policyDigest, catalogue, policy: parsePolicy(text, file) },
     registry: (config.publicUrl ?? config.upstream.url).host,
-    ...(ensureSigned === undefined ? {} : { ensureSigned }),
+    ensureSigned,
     onDecision: (_mode, decision) => report(setup, mode, decision),
   });
 }

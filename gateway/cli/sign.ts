@@ -8,11 +8,13 @@ import { formatTable } from '../../shared/cli/format.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import { parseReference, parseRegistryReference } from '../../shared/oci/reference.ts';
-import { type KeylessSigner, signKeyless } from '../signing/keyless.ts';
-import { manifestsToSign, type SignedManifest, signImage } from '../signing/sign-image.ts';
-import { openKeyFile, readPasswordFile } from '../signing/signer.ts';
+import type { KeylessSigner } from '../signing/keyless.ts';
+import { type SignedManifest, signImage } from '../signing/sign-image.ts';
+import type { SignOptions } from '../signing/sign-manifest.ts';
+import { readPasswordFile } from '../signing/signer.ts';
 import { openText, REGISTRY_OPTIONS } from './delta-options.ts';
-import { PASSWORD_OPTION, readPassword } from './password.ts';
+import { KEY_OPTION, openKeyOption } from './key-option.ts';
+import { PASSWORD_OPTION } from './password.ts';
 
 /** What `sign --json` prints. */
 type SignCommandResult = {
@@ -31,11 +33,7 @@ export const signCommand: Command<SignCommandResult> = {
   summary: 'Sign an image, all its platforms, or a delta, so that cosign and Podman accept it',
   arguments: 'REF',
   options: {
-    key: {
-      type: 'string',
-      value: 'FILE',
-      help: 'encrypted private key, as keys generate makes it',
-    },
+    ...KEY_OPTION,
     ...PASSWORD_OPTION,
     'identity-token-file': {
       type: 'string',
@@ -77,39 +75,32 @@ async function run(context: CommandContext): Promise<SignCommandResult> {
       hint: 'For example: snapgate sign docker://registry.example/os:v1 --key snapgate.key',
     });
   }
-  if (stringOption(context.options, 'identity-token-file') !== undefined) {
-    return runKeyless(context, text);
-  }
+  const isKeyless = stringOption(context.options, 'identity-token-file') !== undefined;
+  if (isKeyless) return sign(context, text, { signer: keylessSigner(context) });
   const identity = identityOf(context, text);
-  const keyFile = requiredOption(context.options, 'key');
-  const signer = await openKeyFile(keyFile, await readPassword(context));
-  const opened = await openText(context, text);
+  const { signer, close } = await openKeyOption(context);
   try {
-    const stored = await opened.store.getManifest(opened.tagOrDigest, context.signal);
-    const { signal } = context;
-    const options = { signer, dockerReference: identity, signal };
-    const manifests = await signImage(opened.store, stored, options);
-    await opened.commit();
-    const keyHint = signer.publicKey.hint;
-    return { reference: opened.name, digest: stored.digest, identity, keyHint, manifests };
+    return await sign(context, text, { signer, identity, keyHint: signer.publicKey.hint });
   } finally {
-    await opened.close();
+    close();
   }
 }
 
-/** Signs every manifest of an image by way of the services that the options name. */
-async function runKeyless(context: CommandContext, text: string): Promise<SignCommandResult> {
-  const signer = keylessSigner(context);
+type With = Pick<SignCommandResult, 'identity' | 'keyHint'> & Pick<SignOptions, 'signer'>;
+
+async function sign(
+  context: CommandContext,
+  text: string,
+  { signer, ...shown }: With,
+): Promise<SignCommandResult> {
   const opened = await openText(context, text);
   try {
-    const stored = await opened.store.getManifest(opened.tagOrDigest, context.signal);
-    const manifests: SignedManifest[] = [];
-    for (const subject of manifestsToSign(stored)) {
-      await signKeyless(opened.store, subject, signer);
-      manifests.push({ digest: subject.digest, bundle: 'added', legacy: 'none' });
-    }
+    const { signal } = context;
+    const stored = await opened.store.getManifest(opened.tagOrDigest, signal);
+    const options = { signer, dockerReference: shown.identity ?? '', signal };
+    const manifests = await signImage(opened.store, stored, options);
     await opened.commit();
-    return { reference: opened.name, digest: stored.digest, manifests };
+    return { reference: opened.name, digest: stored.digest, ...shown, manifests };
   } finally {
     await opened.close();
   }

@@ -16,7 +16,9 @@ import type { FindCredentials } from './upstream-access.ts';
 /** What the gateway does by itself, with its own credentials. */
 export type GatewayWork = {
   readonly makeDelta: MakeDelta;
-  readonly ensureSigned?: PlannerOptions['ensureSigned'];
+  readonly ensureSigned: NonNullable<PlannerOptions['ensureSigned']>;
+  /** Whether images of a repository are signed as soon as they are pushed. */
+  readonly isSignedAtPush: (repository: string) => boolean;
 };
 
 export type WorkOptions = {
@@ -38,6 +40,7 @@ export async function openWork(options: WorkOptions): Promise<GatewayWork> {
   // What a stop in the middle of a delta left.
   await rm(temporaryFolder, { recursive: true, force: true });
   return {
+    isSignedAtPush: (repository) => signing.isSignedAtPush(repository),
     async ensureSigned(target) {
       try {
         await signing.ensureSigned(target);

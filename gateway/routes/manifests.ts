@@ -54,6 +54,7 @@ export async function putManifest(
       const subject = await listReferrer(repository, stored, call);
       if (subject !== undefined) headers['oci-subject'] = subject;
     }
+    await call.deps.pushSigning.pushed(repository, reference, stored);
   }
   return sendAnswer(call, answer, headers);
 }

@@ -1,5 +1,6 @@
 import type { Log } from '../../shared/log.ts';
 import type { Repository } from '../../shared/registry/repository.ts';
+import type { PushSigning } from '../jobs/push-signing.ts';
 import type { RepositoryFacts } from '../plan/repository-facts.ts';
 import type { Gate } from '../policy/gate.ts';
 import type { Catalogue } from '../store/catalogue.ts';
@@ -25,6 +26,8 @@ export type DistributionRoutes = WithAccess & {
   readonly openRepository: (name: string, authorization: string | undefined) => Repository;
   /** What decides which images are served; absent, all are. */
   readonly gate?: Gate | undefined;
+  /** What has images signed as they are pushed. */
+  readonly pushSigning: PushSigning;
   readonly log: Log;
 };
 

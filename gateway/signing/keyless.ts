@@ -2,12 +2,11 @@ import { bundleToJSON } from '@sigstore/bundle';
 import { DSSEBundleBuilder, FulcioSigner, RekorWitness, TSAWitness } from '@sigstore/sign';
 import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
-import type { ContentStore } from '../../shared/oci/content.ts';
-import type { Descriptor } from '../../shared/oci/manifest.ts';
+import { verifyBundle } from '../../shared/signing/bundle.ts';
+import type { Identity } from '../../shared/signing/identity.ts';
 import { buildStatement, IN_TOTO_PAYLOAD } from '../../shared/signing/statement.ts';
 import { printable } from '../../shared/signing/verdict.ts';
 import { rekorTilesWitness } from './rekor-tiles.ts';
-import { publishBundle } from './sign-manifest.ts';
 
 /** How long one service may take to answer, in milliseconds. */
 const ANSWER_MS = 30_000;
@@ -24,27 +23,34 @@ export type KeylessSigner = {
   readonly identityToken: () => Promise<string>;
   /** Kind of entry in a log of version 1. */
   readonly entryType?: 'dsse' | 'intoto';
+  /**
+   * Who it is to those that verify. With it nothing is published that they would not accept, and
+   * what they accept already is not signed again.
+   */
+  readonly identity?: Identity;
 };
 
 /**
- * Signs a manifest without a key of one's own and publishes the bundle as its referrer. There is no
- * legacy form. Throws UPSTREAM_FAILED when a service refuses, and what the store answers.
+ * Makes the bundle of a signature without a key of one's own. Throws UPSTREAM_FAILED when a service
+ * refuses, and SIGNATURE_INVALID when what they gave is not the signature of the signer's identity.
  */
-export async function signKeyless(
-  store: ContentStore,
-  subject: Pick<Descriptor, 'mediaType' | 'digest' | 'size'>,
-  signer: KeylessSigner,
-): Promise<void> {
-  await publishBundle(store, subject, await buildKeylessBundle(signer, subject.digest), new Date());
-}
-
-/** Makes the bundle's bytes. Throws UPSTREAM_FAILED. */
 export async function buildKeylessBundle(
   signer: KeylessSigner,
   subject: Digest,
 ): Promise<Uint8Array> {
   const data = Buffer.from(buildStatement(subject));
   const token = await signer.identityToken();
+  const bytes = await create(signer, token, data);
+  if (signer.identity === undefined) return bytes;
+  const verdict = verifyBundle(bytes, subject, [], [signer.identity]);
+  if (verdict.good) return bytes;
+  throw new SnapgateError('SIGNATURE_INVALID', `the new signature: ${verdict.reason}`, {
+    where: signer.certificateAuthority.host,
+    hint: 'See whether issuer, subject and trusted root are those of these services and this token.',
+  });
+}
+
+async function create(signer: KeylessSigner, token: string, data: Buffer): Promise<Uint8Array> {
   try {
     const bundle = await builderOf(signer, token).create({ data, type: IN_TOTO_PAYLOAD });
     return Buffer.from(JSON.stringify(bundleToJSON(bundle)));

@@ -1,14 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Digest, sha256 } from '../../shared/digest.ts';
+import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
-import type { ContentStore, StoredManifest } from '../../shared/oci/content.ts';
+import type { ContentStore } from '../../shared/oci/content.ts';
 import { type Descriptor, type Manifest, parseManifest } from '../../shared/oci/manifest.ts';
 import {
   isIndexType,
   OCI_CONFIG,
-  OCI_EMPTY,
   OCI_MANIFEST,
-  SIGSTORE_BUNDLE,
   SIMPLE_SIGNING,
 } from '../../shared/oci/media-types.ts';
 import { verifyBundle } from '../../shared/signing/bundle.ts';
@@ -18,21 +16,27 @@ import {
   legacyTag,
   MAX_SIGNATURE_LAYERS,
 } from '../../shared/signing/find-signatures.ts';
+import type { Identity } from '../../shared/signing/identity.ts';
+import type { PublicKey } from '../../shared/signing/public-key.ts';
 import {
   payloadReference,
   SIGNATURE_ANNOTATION,
   verifySimpleSigning,
 } from '../../shared/signing/simple-signing.ts';
-import { SIGN_PREDICATE } from '../../shared/signing/statement.ts';
 import { buildBundle, buildLegacy } from './build-signature.ts';
+import { buildKeylessBundle, type KeylessSigner } from './keyless.ts';
+import { publishBundle, putBytes, storedManifest } from './publish-bundle.ts';
 import type { Signer } from './signer.ts';
 
 const MERGE_ATTEMPTS = 8;
 
 /** How a manifest is signed. */
 export type SignOptions = {
-  readonly signer: Signer;
-  /** The name that the legacy form carries: `HOST/REPO:TAG`, or `HOST/REPO` where there is no tag. */
+  readonly signer: Signer | KeylessSigner;
+  /**
+   * The name that the legacy form carries: `HOST/REPO:TAG`, or `HOST/REPO` where there is no tag.
+   * There is no such form without a key.
+   */
   readonly dockerReference: string;
   readonly signal?: AbortSignal;
   /** Time that the bundle's manifest says it was made; now, when absent. */
@@ -50,7 +54,8 @@ export type SignResult = {
 /**
  * Signs a manifest in both forms: a bundle as a referrer, and a layer more under the `.sig` tag. A
  * form in which the key has signed it already, for the legacy one under the same docker-reference,
- * is left as it is. Other signatures stay. Throws what the store answers.
+ * is left as it is. Other signatures stay. Throws what the store answers, and UPSTREAM_FAILED when a
+ * service that signing without a key needs refuses.
  */
 export async function signManifest(
   store: ContentStore,
@@ -58,65 +63,61 @@ export async function signManifest(
   options: SignOptions,
 ): Promise<SignResult> {
   const { digest } = subject;
-  const known = await signaturesByKey(store, digest, options);
+  const { signer } = options;
+  if (!('publicKey' in signer)) return signWithoutKey(store, subject, signer, options);
+  const known = await signaturesBy(store, digest, options, [signer.publicKey], []);
   const bundle = known.some((found) => found.form === 'bundle') ? 'present' : 'added';
   const named = (found: FoundSignature) =>
     found.form === 'legacy' && payloadReference(found.bytes) === options.dockerReference;
   const legacy = known.some(named) ? 'present' : 'added';
   if (bundle === 'added') {
-    const bytes = await buildBundle(options.signer, digest);
+    const bytes = await buildBundle(signer, digest);
     await publishBundle(store, subject, bytes, options.created ?? new Date());
   }
-  if (legacy === 'added') await publishLegacy(store, digest, options);
+  if (legacy === 'added') await publishLegacy(store, digest, { ...options, signer });
   return { digest, bundle, legacy };
 }
 
-async function signaturesByKey(
+/** What is signed by the signer's own identity is left as it is, where the signer knows that. */
+async function signWithoutKey(
+  store: ContentStore,
+  subject: Pick<Descriptor, 'mediaType' | 'digest' | 'size'>,
+  signer: KeylessSigner,
+  options: SignOptions,
+): Promise<SignResult> {
+  const { digest } = subject;
+  const own = signer.identity === undefined ? [] : [signer.identity];
+  const known = await signaturesBy(store, digest, options, [], own);
+  if (known.length > 0) return { digest, bundle: 'present', legacy: 'none' };
+  const bytes = await buildKeylessBundle(signer, digest);
+  await publishBundle(store, subject, bytes, options.created ?? new Date());
+  return { digest, bundle: 'added', legacy: 'none' };
+}
+
+async function signaturesBy(
   store: ContentStore,
   digest: Digest,
-  { signer, signal }: SignOptions,
+  { signal }: SignOptions,
+  keys: readonly PublicKey[],
+  identities: readonly Identity[],
 ): Promise<FoundSignature[]> {
   const good: FoundSignature[] = [];
   for await (const found of findSignatures(store, digest, signal)) {
     if ('reason' in found) continue;
-    const keys = [signer.publicKey];
     const verdict =
       found.form === 'bundle'
-        ? verifyBundle(found.bytes, digest, keys)
+        ? verifyBundle(found.bytes, digest, keys, identities)
         : verifySimpleSigning(found.bytes, found.signature, digest, keys);
     if (verdict.good) good.push(found);
   }
   return good;
 }
 
-/** Publishes a bundle as a referrer of what it signs. Throws what the store answers. */
-export async function publishBundle(
-  store: ContentStore,
-  { mediaType, digest, size }: Pick<Descriptor, 'mediaType' | 'digest' | 'size'>,
-  bytes: Uint8Array,
-  created: Date,
-): Promise<void> {
-  const manifest: Manifest = {
-    schemaVersion: 2,
-    mediaType: OCI_MANIFEST,
-    artifactType: SIGSTORE_BUNDLE,
-    config: await putBytes(store, OCI_EMPTY, Buffer.from('{}')),
-    layers: [await putBytes(store, SIGSTORE_BUNDLE, bytes)],
-    subject: { mediaType, digest, size },
-    annotations: {
-      'dev.sigstore.bundle.content': 'dsse-envelope',
-      'dev.sigstore.bundle.predicateType': SIGN_PREDICATE,
-      'org.opencontainers.image.created': created.toISOString().replace(/\.\d+Z$/, 'Z'),
-    },
-  };
-  await store.putManifest(storedManifest(manifest));
-}
-
 /** Registries know no locks, so: add to what is there, read back, and add again where it was lost. */
 async function publishLegacy(
   store: ContentStore,
   subject: Digest,
-  { signer, dockerReference, signal }: SignOptions,
+  { signer, dockerReference, signal }: SignOptions & { readonly signer: Signer },
 ): Promise<void> {
   const { payload, signature } = await buildLegacy(signer, subject, dockerReference);
   const layer: Descriptor = {
@@ -183,22 +184,4 @@ async function withLayer(
     config: await putBytes(store, OCI_CONFIG, bytes),
     layers,
   };
-}
-
-async function putBytes(
-  store: ContentStore,
-  mediaType: string,
-  bytes: Uint8Array,
-): Promise<Descriptor> {
-  const blob = { mediaType, digest: sha256(bytes), size: bytes.byteLength };
-  const body = async function* () {
-    yield bytes;
-  };
-  await store.putBlob(blob, body());
-  return blob;
-}
-
-function storedManifest(manifest: Manifest): StoredManifest {
-  const bytes = Buffer.from(JSON.stringify(manifest));
-  return { bytes, digest: sha256(bytes), mediaType: OCI_MANIFEST };
 }

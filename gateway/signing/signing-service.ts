@@ -6,6 +6,7 @@ import { isTag } from '../../shared/oci/reference.ts';
 import type { Policy } from '../../shared/policy/policy.ts';
 import { longestMatch } from '../../shared/policy/repository-pattern.ts';
 import { verifyManifest } from '../../shared/policy/verify-manifest.ts';
+import type { KeylessSigner } from './keyless.ts';
 import { manifestsToSign, signImage } from './sign-image.ts';
 import { type SignResult, signManifest } from './sign-manifest.ts';
 import type { Signer } from './signer.ts';
@@ -17,9 +18,11 @@ const MAX_REMEMBERED = 4096;
 export type SigningRule = {
   /** `NAME`, `PREFIX/*` or `*`, without a host. */
   readonly repository: string;
-  readonly signer: Signer;
+  readonly signer: Signer | KeylessSigner;
   readonly images: boolean;
   readonly deltas: boolean;
+  /** Whether images are signed as soon as they are pushed. */
+  readonly atPush?: boolean;
   /**
    * When given, only images that this policy accepts are signed, and only deltas that lead to such.
    * It should not name the gateway's own key.
@@ -90,6 +93,12 @@ export class SigningService {
     } finally {
       this.#running.delete(name);
     }
+  }
+
+  /** Whether images of a repository are signed as soon as they are pushed. */
+  isSignedAtPush(repository: string): boolean {
+    const rule = longestMatch(this.#options.rules, repository);
+    return rule?.images === true && rule.atPush === true;
   }
 
   /**

@@ -1,21 +1,30 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
-import { signKeyless } from '../../gateway/signing/keyless.ts';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { KeylessSigner } from '../../gateway/signing/keyless.ts';
+import { signManifest } from '../../gateway/signing/sign-manifest.ts';
 import { createTransport } from '../../gateway/upstream/transport.ts';
+import type { ContentStore } from '../../shared/oci/content.ts';
 import { parsePolicy } from '../../shared/policy/policy.ts';
 import { verifyManifest } from '../../shared/policy/verify-manifest.ts';
 import { Repository } from '../../shared/registry/repository.ts';
+import { startGatewayProcess } from '../support/gateway.ts';
 import { peerMissing, peerPath } from '../support/peers.ts';
 import { hasRegistry, startRegistry } from '../support/registry.ts';
-import { runProgramFile } from '../support/run-program.ts';
+import { runProgramFile, snapgate } from '../support/run-program.ts';
 import { startSigstore } from '../support/sigstore.ts';
-import { startSigstoreServers } from '../support/sigstore-servers.ts';
+import { type SigstoreServers, startSigstoreServers } from '../support/sigstore-servers.ts';
 import { putTinyImage } from '../support/tiny-image.ts';
 
 const ISSUER = 'https://issuer.test';
 const SUBJECT = 'https://code.test/os/release.yml@refs/heads/main';
+
+const signKeyless = (
+  store: ContentStore,
+  subject: Parameters<typeof signManifest>[1],
+  signer: KeylessSigner,
+) => signManifest(store, subject, { signer, dockerReference: '' });
 
 describe('a signature without a key', () => {
   it('is verified by cosign', { timeout: 60_000 }, async (ctx) => {
@@ -50,12 +59,20 @@ describe('a signature without a key', () => {
 });
 
 describe("a signature by way of Sigstore's own servers, with a log of API version 2", () => {
-  it('is verified by the host and by cosign', { timeout: 600_000 }, async (ctx) => {
-    const reason = hasRegistry() ? peerMissing('cosign3') : 'docker-registry is not installed';
+  let servers: SigstoreServers;
+  let skipServers: string | undefined;
+  beforeAll(async () => {
+    if (!hasRegistry()) skipServers = 'docker-registry is not installed';
+    if (skipServers !== undefined) return;
+    const started = await startSigstoreServers();
+    if ('missing' in started) skipServers = started.missing;
+    else servers = started;
+  }, 900_000);
+  afterAll(() => servers?.close());
+
+  it('is verified by the host and by cosign', { timeout: 60_000 }, async (ctx) => {
+    const reason = peerMissing('cosign3') ?? skipServers;
     ctx.skip(reason !== undefined, reason);
-    const servers = await startSigstoreServers();
-    ctx.skip('missing' in servers, 'missing' in servers ? servers.missing : '');
-    if ('missing' in servers) return;
     const folder = await mkdtemp(join(tmpdir(), 'snapgate-servers-'));
     const registry = await startRegistry();
     const { transport, close } = createTransport();
@@ -121,7 +138,77 @@ describe("a signature by way of Sigstore's own servers, with a log of API versio
       expect((await verify('dev@os_test')).status).not.toBe(0);
       expect((await verify('dev@os.test', logless)).status).not.toBe(0);
     } finally {
-      await Promise.all([servers.close(), registry.stop(), close()]);
+      await Promise.all([registry.stop(), close()]);
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+
+  it('is made by the gateway and by snapgate sign', { timeout: 60_000 }, async (ctx) => {
+    ctx.skip(skipServers !== undefined, skipServers);
+    const folder = await mkdtemp(join(tmpdir(), 'snapgate-servers-'));
+    const at = (name: string) => join(folder, name);
+    const registry = await startRegistry();
+    const { transport, close } = createTransport();
+    const { fulcio, rekor, timestamps, issuer, trustedRoot } = servers;
+    const who = { sub: 'x', email: 'gateway@os.test', email_verified: true };
+    const token = await issuer.token(who, 'sigstore');
+    await writeFile(at('token'), `${token}\n`);
+    await writeFile(at('trusted_root.json'), JSON.stringify(trustedRoot));
+    const keyless = {
+      ...{ fulcio: fulcio.origin, rekor: { url: rekor.origin }, tokenFile: at('token') },
+      ...{ timestampAuthority: timestamps.origin, trustedRoot: at('trusted_root.json') },
+      ...{ issuer: issuer.url, subject: 'gateway@os.test' },
+    };
+    const signing = (more: object) => [{ repository: 'os/*', on: 'push', keyless, ...more }];
+    const gateway = await startGatewayProcess(registry.url, { signing: signing({}) });
+    // Whoever it takes itself for must be whom the services name.
+    const mistaken = await startGatewayProcess(registry.url, {
+      signing: signing({ keyless: { ...keyless, subject: 'other@os.test' } }),
+    });
+    try {
+      const openStore = (url: string, repository: string) =>
+        new Repository({ transport, baseUrl: new URL(url), repository });
+      await writeFile(
+        at('policy.json'),
+        JSON.stringify({
+          ...{ version: 1, trustedRoots: { own: trustedRoot } },
+          identities: {
+            gateway: {
+              ...{ issuer: issuer.url, subject: 'gateway@os.test', trustedRoot: 'own' },
+              ...{ transparencyLogs: 1, timestamps: 1 },
+            },
+          },
+          rules: [{ repository: '*', images: { signers: ['gateway'] } }],
+        }),
+      );
+      const verify = (name: string) =>
+        snapgate(['verify', `docker://${registry.host}/${name}`, '--policy', at('policy.json')]);
+      const image = [{ a: '1' }];
+      await putTinyImage(openStore(gateway.url, 'os/one'), image, { tag: 'v1' });
+      expect(await verify('os/one:v1')).toMatchObject({ status: 0 });
+      // A second push and a plan find what is signed already.
+      await putTinyImage(openStore(gateway.url, 'os/one'), image, { tag: 'v2' });
+      const outcomes = gateway.log.filter(({ kind }) => kind === 'image').map((l) => l.message);
+      expect(outcomes).toEqual(['signed']);
+      const store = openStore(registry.url, 'os/one');
+      const { digest } = await store.getManifest('v1');
+      expect(await store.listReferrers(digest)).toHaveLength(1);
+
+      await putTinyImage(openStore(mistaken.url, 'os/two'), [{ a: '2' }], { tag: 'v1' });
+      expect((await verify('os/two:v1')).status).not.toBe(0);
+      expect(JSON.stringify(mistaken.log)).toContain('gateway@os.test, who does not count here');
+      expect(JSON.stringify([...gateway.log, ...mistaken.log])).not.toContain(token.slice(0, 30));
+
+      const signed = await snapgate([
+        ...['sign', `docker://${registry.host}/os/two:v1`, '--identity-token-file', at('token')],
+        ...['--fulcio', fulcio.href, '--rekor', rekor.href, '--rekor-version', '2'],
+        ...['--timestamp-authority', timestamps.href],
+      ]);
+      expect(signed.status, signed.stderr).toBe(0);
+      expect(await verify('os/two:v1')).toMatchObject({ status: 0 });
+    } finally {
+      await Promise.all([gateway.stop(), mistaken.stop()]);
+      await Promise.all([registry.stop(), close()]);
       await rm(folder, { recursive: true, force: true });
     }
   });

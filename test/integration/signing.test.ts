@@ -297,4 +297,63 @@ describe('a gateway with a key', () => {
       await gateway.stop();
     }
   });
+
+  it('signs at the push, where it is told to, for a client that asks right after', async (ctx) => {
+    const why = missing('cosign3');
+    ctx.skip(why !== undefined, why);
+    await writeFile(at('password'), PASSWORD);
+    const rule = { repository: 'os/*', key: at('ours.key'), passwordFile: at('password') };
+    const gateway = await startGatewayProcess(registry.url, { signing: [{ ...rule, on: 'push' }] });
+    try {
+      const store = throughGateway(gateway.url, 'os/pushed');
+      const amd64 = await putTinyImage(store, [{ a: 'pushed' }]);
+      const arm64 = await putTinyImage(store, [{ a: 'too' }], { architecture: 'arm64' });
+      await putTinyIndex(store, { amd64, arm64 }, 'v1');
+      const verify = ['verify', '--key', at('ours.pub'), '--insecure-ignore-tlog'];
+      for (const reference of ['os/pushed:v1', `os/pushed@${arm64.stored.digest}`]) {
+        expect(await peer('cosign3', [...verify, `${gateway.host}/${reference}`])).toMatchObject({
+          status: 0,
+        });
+      }
+    } finally {
+      await gateway.stop();
+    }
+  });
+
+  it("signs when the publisher's signature comes, where it asks for one", async (ctx) => {
+    const why = missing('cosign3');
+    ctx.skip(why !== undefined, why);
+    await writeFile(at('password'), PASSWORD);
+    const pem = await readFile(at('other.pub'), 'utf8');
+    const images = { signers: ['publisher'] };
+    const rules = [{ repository: '*', images }];
+    const policy = { version: 1, keys: { publisher: { pem } }, rules };
+    await writeFile(at('publisher.json'), JSON.stringify(policy));
+    const rule = { repository: 'os/*', key: at('ours.key'), passwordFile: at('password') };
+    const more = { on: 'push', requirePublisher: at('publisher.json') };
+    const gateway = await startGatewayProcess(registry.url, { signing: [{ ...rule, ...more }] });
+    try {
+      await putTinyImage(throughGateway(gateway.url, 'os/late'), [{ a: 'late' }], { tag: 'v1' });
+      const reference = `${gateway.host}/os/late:v1`;
+      const verify = ['verify', '--key', at('ours.pub'), '--insecure-ignore-tlog', reference];
+      expect((await peer('cosign3', verify)).status).not.toBe(0);
+      const signed = await peer('cosign3', [
+        'sign',
+        ...OFFLINE3,
+        '--key',
+        at('other.key'),
+        reference,
+      ]);
+      expect(signed.status, signed.stderr).toBe(0);
+      expect(await peer('cosign3', verify)).toMatchObject({ status: 0 });
+    } finally {
+      await gateway.stop();
+    }
+  });
 });
+
+function throughGateway(url: string, repository: string): Repository {
+  return new Repository({
+    ...{ transport: transport.transport, baseUrl: new URL(url), repository },
+  });
+}

@@ -10,8 +10,10 @@ import { verifyCommand } from '../../../gateway/cli/verify.ts';
 import { LayoutStore } from '../../../gateway/layout/layout-store.ts';
 import { openReference } from '../../../gateway/layout/open-reference.ts';
 import { type Command, runProgram } from '../../../shared/cli/command.ts';
+import { makeToken, SOFTHSM_MODULE, softHsmMissing } from '../../support/softhsm.ts';
 import { putTinyDelta } from '../../support/tiny-delta.ts';
 import { putTinyImage, type TinyImage } from '../../support/tiny-image.ts';
+import { startTransit } from '../../support/transit-server.ts';
 
 const IDENTITY = 'gate.test/os/edge:v1';
 let dir: string;
@@ -235,5 +237,66 @@ describe('policy test', () => {
     expect(text).toContain('  bundle in sha256:');
     expect(text).toContain(' by k: counts\n');
     expect(text.trimEnd().endsWith('accepted')).toBe(true);
+  });
+});
+
+describe('a key that is no file', () => {
+  const signBy = (key: string, ...more: string[]) =>
+    snapgate(
+      ...['sign', `oci:${at('image')}:v1`, '--key', key, '--identity', IDENTITY, '--json', ...more],
+    );
+
+  it('signs out of a PKCS#11 token', async (ctx) => {
+    const skip = softHsmMissing();
+    ctx.skip(skip !== undefined, skip);
+    const token = await makeToken({ token: 'sign here', key: 'release', pin: '4321' });
+    const uri = `pkcs11:token=sign%20here;object=release?module-path=${SOFTHSM_MODULE}`;
+    try {
+      await writeFile(at('pin'), '4321\n');
+      await writeFile(at('wrong'), '0000\n');
+      const signed = await signBy(`${uri}&pin-source=file:${at('pin')}`);
+      expect(signed.json).toMatchObject({ manifests: [{ bundle: 'added', legacy: 'added' }] });
+      const again = await signBy(uri, '--password-file', at('pin'));
+      expect(again.json).toMatchObject({
+        ...{ keyHint: signed.json.keyHint, manifests: [{ bundle: 'present', legacy: 'present' }] },
+      });
+      expect((await signBy(uri, '--password-file', at('wrong'))).json).toMatchObject({
+        error: { code: 'KEY_INVALID' },
+      });
+    } finally {
+      await token.remove();
+    }
+  });
+
+  it('is not opened by an address that shows the PIN, or lacks something', async () => {
+    for (const uri of [
+      'pkcs11:token=t;object=k?module-path=/m.so&pin-value=4321',
+      'pkcs11:token=t?module-path=/m.so',
+      'pkcs11:token=t;object=k',
+      'pkcs11:token=%zz;object=k?module-path=/m.so',
+    ]) {
+      const refused = await signBy(uri);
+      expect(refused.json, uri).toMatchObject({ error: { code: 'USAGE' } });
+      expect(JSON.stringify(refused)).not.toContain('4321');
+    }
+  });
+
+  it.each([
+    ['openbao', 'BAO'],
+    ['hashivault', 'VAULT'],
+  ])('signs by %s', async (scheme, prefix) => {
+    const service = await startTransit();
+    try {
+      expect((await signBy(`${scheme}://release`)).json).toMatchObject({
+        error: { code: 'USAGE' },
+      });
+      vi.stubEnv(`${prefix}_ADDR`, service.url.href);
+      vi.stubEnv(`${prefix}_TOKEN`, 'secret');
+      expect((await signBy(`${scheme}://release`)).json).toMatchObject({
+        manifests: [{ bundle: 'added', legacy: 'added' }],
+      });
+    } finally {
+      await service.close();
+    }
   });
 });
