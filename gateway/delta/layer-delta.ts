@@ -15,6 +15,7 @@ import { type PlanOptions, planFiles } from './file-plans.ts';
 import { fileWorkspace } from './file-workspace.ts';
 import { ownLayerDelta } from './own-layer-delta.ts';
 import { OwnPlans } from './own-plans.ts';
+import { ProvedEncodings } from './proved-encodings.ts';
 import type { TargetLayer } from './target-layer.ts';
 import { writeTarDiff } from './write-tar-diff.ts';
 import { encodersFor, findEncoders } from './zstd-program.ts';
@@ -61,18 +62,21 @@ export async function makeLayerDelta(
   options: LayerDeltaOptions,
 ): Promise<LayerDelta | undefined> {
   const path = join(options.folder, options.name);
+  const proved = new ProvedEncodings();
   let cost = { room: 0, encodeSeconds: 0 };
   const onCost = (room: number, encodeSeconds: number) => {
     cost = { room, encodeSeconds };
   };
   const chunks =
-    options.format === 'tar-diff' ? tarDiff(layer, options) : own(layer, options, path, onCost);
+    options.format === 'tar-diff'
+      ? tarDiff(layer, options)
+      : own(layer, options, { path, proved, onCost });
   const written = await writeHashed(path, chunks, options.maxBytes);
   if (written === undefined || written.size === 0) {
     await rm(path);
     return undefined;
   }
-  await prove(path, options);
+  await prove(path, proved, options);
   return { path, ...cost, ...written };
 }
 
@@ -84,15 +88,20 @@ function tarDiff(layer: TargetLayer, options: LayerDeltaOptions): AsyncIterable<
   );
 }
 
+type OwnWork = {
+  readonly path: string;
+  readonly proved: ProvedEncodings;
+  readonly onCost: (room: number, encodeSeconds: number) => void;
+};
+
 function own(
   layer: TargetLayer,
   options: LayerDeltaOptions,
-  path: string,
-  onCost: (room: number, encodeSeconds: number) => void,
+  { path, proved, onCost }: OwnWork,
 ): AsyncIterable<Uint8Array> {
   const { store, diffId, packing, maxBytes, tarLimits } = options;
   return ownLayerDelta(layer, new OwnPlans(layer, options), {
-    ...{ store, diffId, maxBytes, tarLimits, bodyPath: `${path}-body` },
+    ...{ store, diffId, proved, maxBytes, tarLimits, bodyPath: `${path}-body` },
     ...{ level: packing.level, windowLog: packing.windowLog },
     onProgress: progressOf(layer, options),
     onCost,
@@ -128,7 +137,11 @@ async function writeHashed(
 }
 
 /** Applies the delta to the source that it was made from: what is published must rebuild the layer. */
-async function prove(path: string, options: LayerDeltaOptions): Promise<void> {
+async function prove(
+  path: string,
+  proved: ProvedEncodings,
+  options: LayerDeltaOptions,
+): Promise<void> {
   const { store, diffId, signal, format, machines } = options;
   const workspace = fileWorkspace(options.folder);
   const hash = createHash('sha256');
@@ -141,10 +154,12 @@ async function prove(path: string, options: LayerDeltaOptions): Promise<void> {
           ...(machines === undefined
             ? {}
             : {
-                recompressor: createRecompressor({
-                  encoders: encodersFor(await findEncoders(), machines),
-                  maxMemoryBytes: options.encoderBytes,
-                }),
+                recompressor: proved.recompressor(
+                  createRecompressor({
+                    encoders: encodersFor(await findEncoders(), machines),
+                    maxMemoryBytes: options.encoderBytes,
+                  }),
+                ),
               }),
         });
   for await (const { bytes } of pieces) hash.update(bytes);

@@ -10,6 +10,7 @@ import {
 } from '../../shared/recompress/part.ts';
 import { findRecipe } from '../../shared/recompress/prove.ts';
 import { formatRecipe } from '../../shared/recompress/recipe.ts';
+import { sha256Of } from './proved-encodings.ts';
 import type { ScratchFile } from './scratch-file.ts';
 
 /** A stretch of a temporary file, in bytes. */
@@ -33,12 +34,16 @@ export type OpenedStream = {
   readonly format: PackedFormat;
   readonly content: SpooledStretch;
   /** Proved to give the very bytes of the stream; absent where that was not asked for. */
-  readonly recipe?: {
-    readonly text: string;
-    readonly memoryBytes: number;
-    readonly seconds: number;
-  };
+  readonly recipe?: ProvedRecipe;
   readonly members: readonly Member[];
+};
+
+/** Of a content by its sha256, in hexadecimal; bytes of memory and seconds that the encoder takes. */
+export type ProvedRecipe = {
+  readonly text: string;
+  readonly memoryBytes: number;
+  readonly seconds: number;
+  readonly sha256: string;
 };
 
 /** Where recipes are wanted: by what encoders, and what memory each may take, in bytes. */
@@ -103,13 +108,13 @@ async function prove(
   part: PackedPart,
   content: ByteSource,
   { encoders, maxMemoryBytes }: Proving,
-): Promise<OpenedStream['recipe']> {
+): Promise<ProvedRecipe | undefined> {
   const again = { size: content.size, open: () => chunksOf(content, 0, content.size) };
   const recipe = await findRecipe(encoders, source, part, again, { maxMemoryBytes });
   if (recipe === undefined) return undefined;
   const { memoryBytes, secondsPerMegabyte } = recipeCost(encoders, recipe, content.size);
   const seconds = (secondsPerMegabyte * content.size) / 1e6;
-  return { text: formatRecipe(recipe), memoryBytes, seconds };
+  return { text: formatRecipe(recipe), memoryBytes, seconds, sha256: sha256Of(content) };
 }
 
 async function membersOf(content: ByteSource): Promise<Member[]> {

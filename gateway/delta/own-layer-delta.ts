@@ -4,6 +4,7 @@ import { LayerDeltaWriter } from '../../shared/delta/layer-delta/writer.ts';
 import type { Digest } from '../../shared/digest.ts';
 import type { TarLimits } from '../../shared/tar/reader.ts';
 import type { OwnPlans } from './own-plans.ts';
+import type { ProvedEncodings } from './proved-encodings.ts';
 import type { SourceStore } from './source-store.ts';
 import type { TargetLayer } from './target-layer.ts';
 import { writeLayerDelta } from './write-layer-delta.ts';
@@ -12,6 +13,8 @@ import { writeLayerDelta } from './write-layer-delta.ts';
 export type OwnDeltaOptions = {
   readonly store: SourceStore;
   readonly diffId: Digest;
+  /** Takes what encoders were seen to make. */
+  readonly proved: ProvedEncodings;
   /** Temporary file for the body; it is removed in the end. */
   readonly bodyPath: string;
   /** zstd level, 1 to 22. */
@@ -38,14 +41,15 @@ export async function* ownLayerDelta(
   plans: OwnPlans,
   options: OwnDeltaOptions,
 ): AsyncGenerator<Uint8Array, void, void> {
-  const { store, bodyPath, maxBytes, tarLimits, onProgress } = options;
+  const { store, proved, bodyPath, maxBytes, tarLimits, onProgress } = options;
   const body = await open(bodyPath, 'wx', 0o600);
   try {
     const limited = new LimitedFile(body, maxBytes);
     const writer = new LayerDeltaWriter(options, (bytes) => limited.write(bytes));
     const headers = store.headers.references(layer.paths, tarLimits.maxEntries);
     try {
-      await writeLayerDelta({ layer, store, headers, writer, plans, tarLimits, onProgress });
+      const work = { layer, store, headers, writer, plans, proved, tarLimits, onProgress };
+      await writeLayerDelta(work);
       const output = { size: layer.spool.size, digest: options.diffId };
       const header = await writer.finish({ ...output, sourceLayers: headers.layers });
       if (limited.isOver) return;

@@ -137,7 +137,7 @@ export class ContentWork {
     like: Likeness | undefined,
     shared: readonly SharedFile[],
   ): Promise<number> {
-    const { writer } = this.#context;
+    const { writer, layer } = this.#context;
     const { content, recipe } = stream;
     if (recipe === undefined) throw new RangeError('a stream has no recipe');
     const copies: { at: SharedFile; part: number }[] = [];
@@ -170,6 +170,9 @@ export class ContentWork {
     const text = Buffer.from(recipe.text, 'latin1');
     const { memoryBytes, seconds } = recipe;
     const packed = writer.encode(built, text, stream.size, memoryBytes, seconds);
+    const { offset = 0 } = layer.files[index] ?? {};
+    const original = { file: layer.spool.path, offset: offset + stream.offset, size: stream.size };
+    this.#context.proved.add(text, recipe.sha256, original);
     writer.free(built);
     if (base?.kind === 'part') writer.free(base.part);
     return packed;

@@ -5,6 +5,7 @@ import type { LayerDeltaWriter } from '../../shared/delta/layer-delta/writer.ts'
 import type { Piece } from '../../shared/delta/piece.ts';
 import { readTar, type TarLimits } from '../../shared/tar/reader.ts';
 import type { OwnPlan, OwnPlans } from './own-plans.ts';
+import type { ProvedEncodings } from './proved-encodings.ts';
 import { type HeaderReferences, sameHeaders } from './source-headers.ts';
 import type { SourceStore } from './source-store.ts';
 import type { SpoolFile } from './spool-file.ts';
@@ -21,6 +22,8 @@ export type LayerContext = {
   readonly headers: HeaderReferences;
   readonly writer: LayerDeltaWriter;
   readonly plans: OwnPlans;
+  /** Takes what encoders were seen to make. */
+  readonly proved: ProvedEncodings;
   readonly tarLimits: TarLimits;
   /** Takes the place in the tar stream. */
   readonly onProgress: (position: number) => void;

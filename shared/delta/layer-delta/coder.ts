@@ -93,6 +93,10 @@ function unpackError(error: Error): SnapgateError {
   return invalidDelta('a stream of the delta is not valid zstd', error);
 }
 
+/** Base-2 logarithms of table sizes that gain nothing when they are larger. */
+const MAX_HASH_LOG = 22;
+const MAX_CHAIN_LOG = 24;
+
 /** `level` is that of zstd. One thread: several inside zstd lose data in Node. */
 export function openPacker({ coder, parameter }: StreamCoder, level: number): StreamPacker {
   if (coder !== CODER.ZSTD) throw new RangeError('a stream without a coder cannot be packed');
@@ -101,6 +105,9 @@ export function openPacker({ coder, parameter }: StreamCoder, level: number): St
     params: {
       [constants.ZSTD_c_compressionLevel]: level,
       [constants.ZSTD_c_windowLog]: parameter,
+      // Not knowing the size, zstd would take tables for the window that the level goes with.
+      [constants.ZSTD_c_hashLog]: Math.min(MAX_HASH_LOG, parameter),
+      [constants.ZSTD_c_chainLog]: Math.min(MAX_CHAIN_LOG, parameter + 1),
       [constants.ZSTD_c_contentSizeFlag]: 0,
       [constants.ZSTD_c_checksumFlag]: 0,
     },
