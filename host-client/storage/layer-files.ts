@@ -6,6 +6,12 @@ import { FolderTree, placeBelow } from './parent-tree.ts';
 
 /** Most files kept open at once; an older one is opened again when it is read again. */
 const MAX_OPEN = 64;
+/**
+ * The time of access is left alone: to note it for every file of an image would write all metadata
+ * of the image anew, which shares its blocks with others. Only the owner and root may ask for that.
+ */
+const FLAGS =
+  constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOATIME;
 
 /** A file of a layer in storage: what is copied from it unchanged need not be written again. */
 export type LayerFile = SourceFile & {
@@ -66,8 +72,7 @@ export class LayerFiles implements SourceTree, Disposable {
   #descriptor(realPath: string): number {
     const known = this.#open.get(realPath);
     if (known !== undefined) this.#open.delete(realPath);
-    const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
-    const fd = known ?? openSync(placeBelow(this.#folder, realPath), flags);
+    const fd = known ?? openSync(placeBelow(this.#folder, realPath), FLAGS);
     this.#open.set(realPath, fd);
     const [oldest] = this.#open;
     if (this.#open.size > MAX_OPEN && oldest !== undefined) {

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import fc from 'fast-check';
@@ -214,12 +214,17 @@ describe.each([1, 2] as const)('layers built by btrfs receive, version %i', (ver
       // Shorter: it ends inside a block of its source.
       { name: 'short', content: big.subarray(0, 5000) },
     ]);
+    const read = join(layers.subvolume(id), 'big');
+    const { mtime } = statSync(read);
+    utimesSync(read, new Date(0), mtime);
     const where = (name: string) => ({ 'moved/small': 'small', short: 'big' })[name] ?? name;
     const pieces = sourcedPieces(plainPieces(tar, 1000), source, where);
     const built = await build(tar, undefined, { pieces });
     expect(built.bytesCloned).toBeGreaterThan(280_000);
     expect(built.bytesWritten).toBeLessThan(40_000);
     expect(built.bytesCloned + built.bytesWritten).toBe(300_001 + 100 + 18_197 + 5000);
+    // To note when it was read would write the metadata of the source anew.
+    expect(statSync(read).atimeMs).toBe(0);
     await compare([tar], [built]);
   });
 
