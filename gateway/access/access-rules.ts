@@ -10,6 +10,8 @@ export type Action = (typeof ACTIONS)[number];
 export type AccessRule = {
   /** `NAME`, `PREFIX/*` or `*`. */
   readonly repository: string;
+  /** Who may say that a delta did not come out right; those who may pull, when absent. */
+  readonly report?: readonly string[] | undefined;
 } & Readonly<Record<Action, readonly string[]>>;
 
 export type AccessRulesOptions = {
@@ -18,12 +20,14 @@ export type AccessRulesOptions = {
   readonly catalog: readonly string[];
   /** Who may read the metrics. */
   readonly metrics: readonly string[];
+  /** Who may read the TUF repository, which names repositories and tags. */
+  readonly tuf: readonly string[];
 };
 
 /** What somebody wants to do. */
 export type Wish =
-  | { readonly action: Action; readonly repository: string }
-  | { readonly action: 'catalog' | 'metrics' };
+  | { readonly action: Action | 'report'; readonly repository: string }
+  | { readonly action: 'catalog' | 'metrics' | 'tuf' };
 
 /** Says who may do what; whatever no rule allows is refused. */
 export class AccessRules {
@@ -40,9 +44,12 @@ export class AccessRules {
 
   /** Whether there is anything at all that needs no credentials. */
   get isOpenToAnyone(): boolean {
-    const { rules, catalog, metrics } = this.#options;
-    const all = [...rules.flatMap((rule) => ACTIONS.map((action) => rule[action])), catalog];
-    return [...all, metrics].some((list) => list.includes('anyone'));
+    const { rules, catalog, metrics, tuf } = this.#options;
+    const all = rules.flatMap((rule) => [
+      ...ACTIONS.map((action) => rule[action]),
+      rule.report ?? [],
+    ]);
+    return [...all, catalog, metrics, tuf].some((list) => list.includes('anyone'));
   }
 
   /**
@@ -68,12 +75,15 @@ export class AccessRules {
     if (!('repository' in wish)) return this.#options[wish.action];
     const rule = longestMatch(this.#options.rules, wish.repository);
     if (rule === undefined) return [];
-    return wish.action === 'pull' ? [...rule.pull, ...rule.push] : rule[wish.action];
+    const pull = [...rule.pull, ...rule.push];
+    if (wish.action === 'report') return rule.report ?? pull;
+    return wish.action === 'pull' ? pull : rule[wish.action];
   }
 }
 
 function verb({ action }: Wish): string {
   if (action === 'delta') return 'have deltas made here';
   if (action === 'catalog') return 'list the repositories';
+  if (action === 'tuf') return 'read what tags mean';
   return action === 'metrics' ? 'read the metrics' : `${action} here`;
 }

@@ -19,6 +19,8 @@ const ruleSchema = v.strictObject({
   delete: v.optional(who, []),
   /** Having deltas made. */
   delta: v.optional(who, []),
+  /** Saying that a delta did not come out right; those who may pull, when absent. */
+  report: v.optional(who),
 });
 const url = v.pipe(
   v.string(),
@@ -60,14 +62,22 @@ export const accessSchema = v.pipe(
     rules: v.array(ruleSchema),
     catalog: v.optional(who, []),
     metrics: v.optional(who, []),
+    /** Reading the TUF repository, where there is one. */
+    tuf: v.optional(who, ['anyone']),
   }),
   v.rawCheck(({ dataset, addIssue }) => {
     if (!dataset.typed) return;
-    const { rules, catalog, metrics, oidc, htpasswd } = dataset.value;
+    const { rules, catalog, metrics, tuf, oidc, htpasswd } = dataset.value;
     const known = new Set(['anyone', 'certificate', ...oidc.map(({ name }) => name)]);
     if (htpasswd !== undefined) known.add('user');
-    const lists = rules.flatMap((rule) => [rule.pull, rule.push, rule.delete, rule.delta]);
-    const unknown = [...lists, catalog, metrics]
+    const lists = rules.flatMap((rule) => [
+      rule.pull,
+      rule.push,
+      rule.delete,
+      rule.delta,
+      rule.report ?? [],
+    ]);
+    const unknown = [...lists, catalog, metrics, tuf]
       .flat()
       .find((one) => !known.has(kindOfWho(one) ?? ''));
     if (unknown !== undefined) {

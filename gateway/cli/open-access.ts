@@ -19,14 +19,14 @@ export type OpenedAccess = { readonly access: Access; close(): Promise<void> };
 
 /** Prepares who may use the gateway. Throws CONFIG_INVALID. */
 export async function openAccess(config: AccessConfig, log: Log): Promise<OpenedAccess> {
-  const { rules, catalog, metrics, oidc, htpasswd, tokenMinutes } = config;
+  const { rules, catalog, metrics, tuf, oidc, htpasswd, tokenMinutes } = config;
   const thread = new BcryptThread();
   const passwords = htpasswd === undefined ? undefined : await readUsers(htpasswd, thread);
   const unfollow =
     htpasswd && passwords && followFiles([htpasswd], () => reload(htpasswd, passwords, log));
   const issuers = await openIssuers(oidc);
   const access = new Access({
-    rules: new AccessRules({ rules, catalog, metrics }),
+    rules: new AccessRules({ rules, catalog, metrics, tuf }),
     tokens: new OwnTokens(tokenMinutes * 60),
     ...{ passwords, issuers: issuers?.issuers },
   });

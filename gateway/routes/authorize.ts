@@ -4,6 +4,7 @@ import { SnapgateError } from '../../shared/errors.ts';
 import type { Access } from '../access/access.ts';
 import type { Wish } from '../access/access-rules.ts';
 import { ANONYMOUS, describeClient } from '../access/principal.ts';
+import { scopeOf } from './distribution-path.ts';
 import { type GatewayContext, type GatewayEnv, incomingOf } from './exchange.ts';
 
 /** Where clients get the gateway's own tokens. */
@@ -104,8 +105,6 @@ function challengeOf(origin: string, wish: Wish | undefined): string {
   if (wish?.action === 'metrics') return 'Basic realm="snapgate"';
   const { host } = new URL(origin);
   const scope =
-    wish === undefined || !('repository' in wish)
-      ? ''
-      : `,scope="repository:${wish.repository}:${wish.action === 'push' ? 'pull,push' : wish.action}"`;
+    wish === undefined || !('repository' in wish) ? '' : `,scope="${scopeOf(wish).text}"`;
   return `Bearer realm="${origin}${TOKEN_PATH}",service="${host}"${scope}`;
 }

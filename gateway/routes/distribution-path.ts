@@ -98,8 +98,8 @@ export function wishOf(path: DistributionPath, method: string): Wish | undefined
 export function scopeOf(wish: Wish): RegistryScope {
   if (!('repository' in wish)) return { repository: '', text: 'registry:catalog:*' };
   const { repository, action } = wish;
-  const actions = { pull: 'pull', push: 'pull,push', delete: 'pull,push,delete', delta: 'pull' };
-  return { repository, text: `repository:${repository}:${actions[action]}` };
+  const actions = { push: 'pull,push', delete: 'pull,push,delete' } as Record<string, string>;
+  return { repository, text: `repository:${repository}:${actions[action] ?? 'pull'}` };
 }
 
 function manifest(name: string, text: string): DistributionPath {

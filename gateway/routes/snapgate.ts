@@ -135,6 +135,7 @@ async function postReport(c: GatewayContext, deps: SnapgateRoutes): Promise<Resp
   const repository = repositoryOf(c.req.param('name'));
   const client = clientOf(addressOf(c));
   deps.reportLimits.take(client);
+  await authorize(c, deps, { action: 'report', repository });
   const { target, artifact, format } = await readBody(c, encoderReportSchema);
   const opened = await openFor(c, deps, repository, target);
   if ('refusal' in opened) return opened.refusal;

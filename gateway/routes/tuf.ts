@@ -1,23 +1,26 @@
 import { Hono } from 'hono';
 import { fileTag } from '../../shared/tuf/metadata.ts';
 import type { TufFolder } from '../tuf/folder.ts';
+import { authorize, identifyClient, type WithAccess } from './authorize.ts';
 import type { GatewayContext, GatewayEnv } from './exchange.ts';
 
-export type TufRoutes = {
+export type TufRoutes = WithAccess & {
   /** The repository that is served; none when absent. */
   readonly tuf?: TufFolder | undefined;
 };
 
 /**
  * The TUF repository under `/tuf/metadata/` and `/tuf/targets/`, as any TUF client reads it. It is
- * served to everybody, also when the gate enforces: it is signed, and says nothing but which digest
+ * served to everybody whom the access rules let, also when the gate enforces: it is signed, and says nothing but which digest
  * a tag stands for. Answers are as short as they can be, as machines ask for the same two files again
  * and again.
  */
-export function tufRoutes({ tuf }: TufRoutes): Hono<GatewayEnv> {
+export function tufRoutes(deps: TufRoutes): Hono<GatewayEnv> {
   const app = new Hono<GatewayEnv>();
-  app.use('/tuf/*', async (c, next) => {
+  const { tuf } = deps;
+  app.use('/tuf/*', identifyClient(deps), async (c, next) => {
     c.get('notes').route = 'tuf';
+    await authorize(c, deps, { action: 'tuf' });
     await next();
   });
   app.get('/tuf/metadata/:file', async (c) =>

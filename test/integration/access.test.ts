@@ -58,6 +58,7 @@ beforeAll(async () => {
       ],
       catalog: ['user:alice'],
       metrics: ['user:bob'],
+      tuf: ['user:alice'],
     },
   });
   const layout = await LayoutStore.create(join(dir, 'layout'));
@@ -166,13 +167,15 @@ describe('a gateway that lets clients in itself', () => {
         ['/v2/_catalog', bob],
         ['/metrics', bob],
         ['/metrics', alice],
+        ['/tuf/metadata/timestamp.json', bob],
+        ['/tuf/metadata/timestamp.json', alice],
         ['/healthz'],
         ['/readyz'],
       ),
     ).toEqual([
       ...[200, 200, 403, 403, 403, 403, 200],
       ...[403, 403, 403, 403, 403, 403],
-      ...[202, 403, 200, 403, 200, 403, 200, 200],
+      ...[202, 403, 200, 403, 200, 403, 403, 404, 200, 200],
     ]);
     const refused = await ask(manifest('secret/os'), bob);
     expect([refused.code, refused.json.errors[0].message]).toEqual([

@@ -25,6 +25,7 @@ const rules = new AccessRules({
   ],
   catalog: [],
   metrics: ['user:*'],
+  tuf: [],
 });
 
 describe('access rules', () => {
@@ -42,6 +43,15 @@ describe('access rules', () => {
 
   it('let those pull who may push', () => {
     expect(allows(as('ci:a/b:ref'), 'pull', 'os/edge')).toBe(true);
+  });
+
+  it('let those report who may pull, unless they say otherwise', () => {
+    const may = (rule: object) =>
+      new AccessRules({
+        rules: [{ ...nobody, repository: '*', pull: ['user:*'], ...rule }],
+        ...{ catalog: [], metrics: [], tuf: [] },
+      }).allows(as('user:bob'), { action: 'report', repository: 'os' });
+    expect([may({}), may({ report: ['user:alice'] })]).toEqual([true, false]);
   });
 
   it('compare names letter by letter, and kinds with them', () => {
@@ -234,7 +244,12 @@ describe('whoever shows', () => {
 
   it('nothing gets no token where nothing is open to anyone', async () => {
     const closed = new AccessRules({
-      ...{ rules: [{ ...nobody, repository: '*', pull: ['user:*'] }], catalog: [], metrics: [] },
+      ...{
+        rules: [{ ...nobody, repository: '*', pull: ['user:*'] }],
+        catalog: [],
+        metrics: [],
+        tuf: [],
+      },
     });
     const guard = new Access({ rules: closed, tokens: new OwnTokens(60), passwords });
     await expect(guard.issue({ authorization: undefined, address: 'a' })).rejects.toThrow(

@@ -23,7 +23,7 @@ describe('the configuration', () => {
     const text = readFileSync('deploy/snapgate.yaml', 'utf8')
       .replace('signing: []', 'signing:')
       .replace(/^#( {2}.*)$/gm, '$1')
-      .replace(/^# ((publicUrl|gate|access):.*)$/gm, '$1')
+      .replace(/^# ((publicUrl|gate|access|tuf):.*)$/gm, '$1')
       .replace(/^( +)# ((tls|certificate|key|ca|username|passwordFile):.*)$/gm, '$1$2')
       .replace(/^( +)# {3}((certificate|key|username|passwordFile):.*)$/gm, '$1  $2')
       .replace(/^( +)# (credentials:\n)(?= +username)/m, '$1$2');
