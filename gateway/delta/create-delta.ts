@@ -64,11 +64,11 @@ const BASE_BYTES = 416 * 1024 * 1024;
 const MIN_WORKER_BYTES = 48 * 1024 * 1024;
 const LEVEL = 19;
 /**
- * Base-2 logarithm of the largest window, by format; the own one has a window for each of its
- * streams. Small layers get smaller ones. Of a delta of 27.4 MB, 25 would save 3 kB and 23 would
- * cost 6 kB; the machine that unpacks holds a window in memory.
+ * Base-2 logarithm of the largest window; the own format has one for each of its streams. Small layers
+ * get smaller ones. Of a tar-diff of 27.4 MB, 25 would save 9 kB, and the machine that unpacks holds
+ * a window in memory.
  */
-const MAX_WINDOW_LOG = { 'tar-diff': 24, snapgate: 23 } as const;
+const MAX_WINDOW_LOG = 23;
 const MIN_WINDOW_LOG = 17;
 const STREAM_COUNT = { 'tar-diff': 1, snapgate: STREAMS.length } as const;
 const MEDIA_TYPE = { 'tar-diff': TAR_DIFF, snapgate: LAYER_DELTA } as const;
@@ -103,9 +103,9 @@ function refused(why: string): SnapgateError {
   });
 }
 
-/** The base-2 logarithm of the window that holds so many bytes, within what a format uses. */
-function windowLogFor(bytes: number, { kind }: LayerFormat): number {
-  return Math.min(MAX_WINDOW_LOG[kind], Math.max(MIN_WINDOW_LOG, Math.ceil(Math.log2(bytes + 1))));
+/** The base-2 logarithm of the window that holds so many bytes, within what is used. */
+function windowLogFor(bytes: number): number {
+  return Math.min(MAX_WINDOW_LOG, Math.max(MIN_WINDOW_LOG, Math.ceil(Math.log2(bytes + 1))));
 }
 
 class DeltaWork {
@@ -185,7 +185,7 @@ class DeltaWork {
     const layer = await spoolTargetLayer(target, index, this.#spooling);
     try {
       this.#installedBytes += layer.installedBytes;
-      const packing = { level: LEVEL, windowLog: windowLogFor(layer.spool.size, this.#format) };
+      const packing = { level: LEVEL, windowLog: windowLogFor(layer.spool.size) };
       const made = await makeLayerDelta(layer, {
         ...{ store, chooser, pool: this.#pool, workerBytes: this.#workerBytes },
         ...{ folder: this.#folder, name: `delta-${index}`, diffId, maxBytes: original.size },
