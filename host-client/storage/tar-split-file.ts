@@ -6,6 +6,7 @@ import { createGunzip, createGzip } from 'node:zlib';
 import type { Piece } from '../../shared/delta/piece.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { TarEvent } from '../../shared/tar/reader.ts';
+import { buffersPassed } from '../system/tidy-memory.ts';
 import type { LayerFiles } from './layer-files.ts';
 import { MAX_LINE_BYTES, parseTarSplitLine, TarSplitWriter } from './tar-split.ts';
 
@@ -144,6 +145,7 @@ async function* packedLines(path: string): AsyncGenerator<string, void, void> {
         restBytes = 0;
         start = end + 1;
       }
+      buffersPassed(chunk.length);
       rest.push(chunk.subarray(start));
       restBytes += chunk.length - start;
       if (restBytes > MAX_LINE_BYTES) throw invalid('a tar-split record has too long a line');

@@ -1,6 +1,7 @@
 import { closeSync, mkdirSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Workspace } from '../../shared/delta/workspace.ts';
+import { buffersPassed } from '../system/tidy-memory.ts';
 
 /** Name of their folder in the storage's own. */
 export const PARTS = 'parts';
@@ -23,6 +24,7 @@ export function workFiles(folder: string): Workspace {
           for (let at = 0; at < bytes.length; ) {
             at += writeSync(fd, bytes, at, bytes.length - at, offset + at);
           }
+          buffersPassed(bytes.length);
         },
         read: (target, offset) => readSync(fd, target, 0, target.length, offset),
         close: () => closeSync(fd),

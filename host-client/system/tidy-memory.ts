@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { loadKoffi } from './koffi.ts';
@@ -43,6 +44,40 @@ export function keepBuffersSmall(): void {
     // Another C library; all works as well, with more memory.
   }
 }
+const MADV_DONTNEED = 4;
+
+/**
+ * Lets go of the pages of the program file that are mapped: most of them were needed to start only.
+ * What is needed again is mapped again, from the system's cache of that file.
+ */
+export function letGoOfCode(): void {
+  try {
+    const signature = 'int madvise(uintptr_t start, size_t length, int advice)';
+    const advise = loadKoffi().load(null).func(signature);
+    for (const [start, length] of unchangedMappings(readFileSync('/proc/self/smaps', 'latin1'))) {
+      advise(start, length, MADV_DONTNEED);
+    }
+  } catch {
+    // Without /proc, or with another C library, they stay.
+  }
+}
+
+/** Start and length of what is mapped from files, cannot be written to, and was not changed. */
+function* unchangedMappings(smaps: string): Generator<[bigint, number]> {
+  let range: [bigint, number] | undefined;
+  for (const line of smaps.split('\n')) {
+    const found = /^([0-9a-f]+)-([0-9a-f]+) r-[x-]p [0-9a-f]+ \S+ [1-9]\d*\s+\//.exec(line);
+    if (found !== null) {
+      const [start, end] = [BigInt(`0x${found[1]}`), BigInt(`0x${found[2]}`)];
+      range = [start, Number(end - start)];
+    } else if (/^[0-9a-f]+-/.test(line)) range = undefined;
+    else if (range !== undefined && line.startsWith('Anonymous:')) {
+      if (/^Anonymous: +0 kB/.test(line)) yield range;
+      range = undefined;
+    }
+  }
+}
+
 type Collect = (options: { readonly type: 'minor' | 'major' }) => void;
 
 let collect: Collect | undefined;
@@ -65,6 +100,18 @@ export function buffersPassed(bytes: number): void {
   if (getHeapStatistics().external_memory < live + MOST_GARBAGE_BYTES) return;
   collect({ type: 'major' });
   live = getHeapStatistics().external_memory;
+}
+
+/** Passes on what is made of buffers, whose memory `bytesOf` tells, and tidies up behind them. */
+export async function* tidily<T>(
+  items: AsyncIterable<T>,
+  bytesOf: (item: T) => number,
+): AsyncGenerator<T, void, void> {
+  for await (const item of items) {
+    const bytes = bytesOf(item);
+    yield item;
+    buffersPassed(bytes);
+  }
 }
 
 function findCollect(): Collect {

@@ -8,7 +8,7 @@ import { LAYER_DELTA, TAR_DIFF } from '../../shared/oci/media-types.ts';
 import { unpackLayer } from '../../shared/oci/unpack-layer.ts';
 import type { Config } from '../config.ts';
 import type { ImageTransaction, LayerResult, LayerSource, Storage } from '../storage/storage.ts';
-import { buffersPassed } from '../system/tidy-memory.ts';
+import { tidily } from '../system/tidy-memory.ts';
 import { fallbackReasonOf } from './choose-way.ts';
 import type { Downloads } from './downloads.ts';
 import { encoderBytes, findEncoders } from './encoders.ts';
@@ -66,7 +66,8 @@ async function addLayer(
 ): Promise<LayerResult> {
   const watch = new EncoderWatch();
   try {
-    return await transaction.addLayer(layer, tidily(rebuild(context, chosen, from, watch)));
+    const pieces = rebuild(context, chosen, from, watch);
+    return await transaction.addLayer(layer, tidily(pieces, bytesOf));
   } catch (thrown) {
     const error = watch.judge(thrown);
     if (error.code === 'ENCODER_MISMATCH') throw error;
@@ -76,7 +77,7 @@ async function addLayer(
     if (!reasons.includes(reason)) reasons.push(reason);
   }
   await context.fetchWhole(layer);
-  return await transaction.addLayer(layer, tidily(wholeLayer(context, layer)));
+  return await transaction.addLayer(layer, tidily(wholeLayer(context, layer), bytesOf));
 }
 
 /** What deltas are applied to, and whether they may have this machine pack files again. */
@@ -172,9 +173,6 @@ async function dropBadFile(
   await downloads.remove((digest) => digest === layer.fetch.digest);
 }
 
-async function* tidily(pieces: AsyncIterable<Piece>): AsyncGenerator<Piece, void, void> {
-  for await (const piece of pieces) {
-    yield piece;
-    buffersPassed(piece.bytes.length);
-  }
+function bytesOf({ bytes }: Piece): number {
+  return bytes.length;
 }

@@ -9,7 +9,7 @@ import type { ContentReader } from '../../shared/oci/content.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
 import { backOffSeconds } from '../line/back-off.ts';
 import { syncFolder } from '../system/files.ts';
-import { buffersPassed } from '../system/tidy-memory.ts';
+import { buffersPassed, tidily } from '../system/tidy-memory.ts';
 
 type Blob = Pick<Descriptor, 'digest' | 'size'>;
 
@@ -25,6 +25,8 @@ export type FetchOptions = {
 };
 
 const PART = '.part';
+/** Bytes of a file that are read at once. */
+const READ_BYTES = 256 * 1024;
 /** How often in a row nothing comes before the blob is given up for now. */
 const TRIES = 5;
 const BACK_OFF = { first: 1, longest: 30 };
@@ -70,7 +72,8 @@ export class Downloads {
 
   /** Reads a blob that is there. */
   read(blob: Pick<Blob, 'digest'>): AsyncIterable<Uint8Array> {
-    return createReadStream(this.path(blob), { highWaterMark: 256 * 1024 });
+    const file = createReadStream(this.path(blob), { highWaterMark: READ_BYTES });
+    return tidily(file, (chunk: Uint8Array) => chunk.length);
   }
 
   /**
@@ -151,7 +154,7 @@ type PartState = { size: number; readonly hash: Hash };
 async function readPart(path: string, blob: Blob): Promise<PartState> {
   const state: PartState = { size: 0, hash: createHash('sha256') };
   if (((await sizeOf(path)) ?? 0) > blob.size) return { ...state, size: blob.size + 1 };
-  for await (const chunk of createReadStream(path, { highWaterMark: 256 * 1024 })) {
+  for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES })) {
     state.hash.update(chunk);
     state.size += chunk.length;
   }

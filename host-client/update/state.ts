@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { SnapgateError } from '../../shared/errors.ts';
 import { FileLock } from '../system/file-lock.ts';
 import { readRecord, writeRecord } from '../system/records.ts';
-import { keepBuffersSmall } from '../system/tidy-memory.ts';
+import { keepBuffersSmall, letGoOfCode } from '../system/tidy-memory.ts';
 import { type Distrust, distrustSchema } from './encoders.ts';
 import { lineRateSchema, nextLineRate } from './estimate.ts';
 import { type Attempt, attemptSchema, type Seen, seenSchema } from './report.ts';
@@ -34,6 +34,7 @@ export class StateFolder {
       });
     using _lock = await FileLock.acquire(path, { timeoutMs: 0, signal, busy });
     keepBuffersSmall();
+    letGoOfCode();
     await this.#removeLeftovers();
     return await action();
   }

@@ -10,7 +10,10 @@ import { CODER, type StreamCoder } from './header.ts';
 
 /** Unpacks one stream, segment after segment, from one checkpoint to the next. */
 export type StreamUnpacker = {
-  /** The `length` bytes that `packed` holds. Throws DELTA_INVALID when it is not just as many. */
+  /**
+   * The `length` bytes that `packed` holds, in a buffer that the next call overwrites. Throws
+   * DELTA_INVALID when it is not just as many.
+   */
   unpack(packed: Uint8Array, length: number): Promise<Uint8Array>;
   close(): void;
 };
@@ -31,6 +34,7 @@ export function openUnpacker({ coder, parameter }: StreamCoder): StreamUnpacker 
 
 class ZstdUnpacker implements StreamUnpacker {
   readonly #zstd: ZstdDecompress;
+  #buffer: Uint8Array = new Uint8Array(0);
   #target: Uint8Array = new Uint8Array(0);
   #filled = 0;
   #error: unknown;
@@ -46,7 +50,8 @@ class ZstdUnpacker implements StreamUnpacker {
   }
 
   async unpack(packed: Uint8Array, length: number): Promise<Uint8Array> {
-    this.#target = new Uint8Array(length);
+    if (this.#buffer.length < length) this.#buffer = new Uint8Array(length);
+    this.#target = this.#buffer.subarray(0, length);
     this.#filled = 0;
     const before = this.#zstd.bytesWritten;
     await new Promise<void>((resolve, reject) => {

@@ -6,7 +6,7 @@ import type { LayerDeltaHeader } from './header.ts';
 
 /** Parts of up to this many bytes stay in memory while there is room for them. */
 const SMALL_PART = 256 * 1024;
-const MEMORY_BYTES = 16 * 1024 * 1024;
+const MEMORY_BYTES = 4 * 1024 * 1024;
 
 type Part = {
   readonly size: number;
