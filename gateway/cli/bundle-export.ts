@@ -1,5 +1,10 @@
 import { stat } from 'node:fs/promises';
-import { type Command, type CommandContext, requiredOption } from '../../shared/cli/command.ts';
+import {
+  type Command,
+  type CommandContext,
+  requiredOption,
+  stringOption,
+} from '../../shared/cli/command.ts';
 import { formatBytes } from '../../shared/cli/format.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import { platformName } from '../../shared/oci/manifest.ts';
@@ -14,6 +19,7 @@ import {
   platformOption,
   REGISTRY_OPTIONS,
 } from './delta-options.ts';
+import { readMetadataFrom } from './tuf/read-metadata.ts';
 
 /** What `bundle export --json` prints. */
 type BundleResult = BundleContent & {
@@ -34,6 +40,10 @@ export const bundleExportCommand: Command<BundleResult> = {
       help: 'the image that they have: only a published delta goes in (default: all layers)',
     },
     output: { type: 'string', value: 'oci-archive:FILE[:TAG]', help: 'where it goes' },
+    tuf: {
+      ...{ type: 'string', value: 'DIR|URL' },
+      help: 'channel metadata to carry along: of a folder, or of a gateway',
+    },
     platform: PLATFORM_OPTION,
     ...REGISTRY_OPTIONS,
   },
@@ -64,8 +74,11 @@ async function run(context: CommandContext): Promise<BundleResult> {
         ? undefined
         : await readImage(source.store, source.tagOrDigest, platform, signal);
     const to = await keep(openText(context, `oci-archive:${output.path}`, 'write'));
+    const from = stringOption(options, 'tuf');
+    const metadata = from === undefined ? undefined : await readMetadataFrom(from, signal);
     const content = await exportBundle(to.store, {
       ...{ target: target.store, tagOrDigest: target.tagOrDigest, platform, signal },
+      metadata,
       tag: output.tag ?? target.tag ?? 'latest',
       sourceConfig: image?.facts.config,
     });

@@ -4,6 +4,7 @@ import type { ContentReader, StoredManifest } from '../../shared/oci/content.ts'
 import type { Platform } from '../../shared/oci/manifest.ts';
 import { isIndexType } from '../../shared/oci/media-types.ts';
 import { MAX_REFERRERS } from '../../shared/signing/find-signatures.ts';
+import { type MetadataFiles, putMetadata, TUF_TAG } from '../../shared/tuf/artifact.ts';
 import { type Copying, copyBlobs, copyManifest, copySignatures } from '../layout/copy-content.ts';
 import type { DeltaFacts } from '../store/facts.ts';
 import { deltaFacts } from './delta-facts.ts';
@@ -19,6 +20,8 @@ export type BundleOptions = {
   readonly platform: Platform;
   /** Digest of the config of the image that the machines have; without it all layers go in. */
   readonly sourceConfig: Digest | undefined;
+  /** What signed statements say of channels, for machines whose policy asks for it. */
+  readonly metadata?: MetadataFiles | undefined;
   readonly signal?: AbortSignal | undefined;
 };
 
@@ -43,7 +46,8 @@ export async function exportBundle(
   to: Copying['to'],
   options: BundleOptions,
 ): Promise<BundleContent> {
-  const { target: from, tagOrDigest, tag, platform, sourceConfig, signal } = options;
+  const { target: from, tagOrDigest, tag, platform, sourceConfig, metadata, signal } = options;
+  if (metadata !== undefined) await putMetadata(to, metadata, TUF_TAG);
   const copying = { from, to, signal };
   const named = await from.getManifest(tagOrDigest, signal);
   const { stored, manifest } = await readImage(from, named.digest, platform, signal);

@@ -1,11 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
+import type { ContentReader } from '../../shared/oci/content.ts';
+import { readSmallBlob } from '../../shared/oci/read-small-blob.ts';
 import {
   discardBody,
   displayUrl,
   readBody,
   type Transport,
 } from '../../shared/registry/transport.ts';
+import { listMetadata, TUF_TAG } from '../../shared/tuf/artifact.ts';
 import { fileTag } from '../../shared/tuf/metadata.ts';
 
 /** How often a file is asked for before a connection that breaks is reported. */
@@ -71,4 +74,17 @@ async function ask(
   const { bytes, truncated } = await readBody(body, limit);
   if (!truncated) return bytes;
   throw new SnapgateError('LIMIT_EXCEEDED', `more than ${limit} bytes of metadata`, { where });
+}
+
+/** The metadata that was carried here in a bundle. */
+export function bundledMetadata(reader: ContentReader): MetadataSource {
+  let files: ReturnType<typeof listMetadata> | undefined;
+  return {
+    name: `${reader.name}:${TUF_TAG}/`,
+    async read({ file, limit, signal }) {
+      files ??= listMetadata(reader, TUF_TAG, signal);
+      const blob = (await files).get(file);
+      return blob === undefined ? undefined : readSmallBlob(reader, blob, limit, signal);
+    },
+  };
 }

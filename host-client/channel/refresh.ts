@@ -51,19 +51,16 @@ export async function refreshChannel(
   options: RefreshOptions,
 ): Promise<Refreshed> {
   const { anchor, signal, dryRun } = options;
-  return trusted.refresh(
-    anchor,
-    async (work) => {
-      await walk(work, options).catch(async (thrown) => {
-        if (!dryRun) await work.keep(['root.json']);
-        throw thrown;
-      });
-      const refreshed = await judge(work, options);
-      if (!dryRun) await work.keep();
-      return refreshed;
-    },
-    signal,
-  );
+  const action = async (work: WorkingCopy) => {
+    await walk(work, options).catch(async (thrown) => {
+      await work.keep(['root.json']);
+      throw thrown;
+    });
+    const refreshed = await judge(work, options);
+    await work.keep();
+    return refreshed;
+  };
+  return dryRun ? trusted.rehearse(anchor, action) : trusted.refresh(anchor, action, signal);
 }
 
 /** Lets the TUF client do its work in a folder. */

@@ -1,4 +1,5 @@
 import { copyFile, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { digestHex, sha256 } from '../../shared/digest.ts';
@@ -11,6 +12,8 @@ import { readRecord, writeRecord } from '../system/records.ts';
 
 const LOCK_MS = 120_000;
 const WORK = 'work-';
+/** Remembers which root of the policy trust began with. */
+const ANCHOR = 'anchor.record';
 const anchorSchema = v.object({
   /** Hash of the root that trust started from. */
   sha256: v.string(),
@@ -45,41 +48,32 @@ export class TrustedMetadata {
       });
     using _lock = await FileLock.acquire(path, { timeoutMs: LOCK_MS, signal, busy });
     await this.#removeLeftovers();
-    await this.#follow(anchor);
-    const work = await mkdtemp(join(this.#dir, WORK));
+    await followAnchor(this.#dir, anchor);
+    return this.#inCopy(this.#dir, async (work) =>
+      action({ dir: work, keep: (names) => this.#keep(work, names) }),
+    );
+  }
+
+  /** As {@link refresh}, with nothing kept and nothing begun. */
+  async rehearse<T>(anchor: Uint8Array, action: (work: WorkingCopy) => Promise<T>): Promise<T> {
+    return this.#inCopy(tmpdir(), async (work) => {
+      const record = join(this.#dir, ANCHOR);
+      await copyFile(record, join(work, ANCHOR)).catch(() => undefined);
+      await followAnchor(work, anchor);
+      return action({ dir: work, keep: async () => {} });
+    });
+  }
+
+  /** Copies what is trusted into a new folder beneath `place`. */
+  async #inCopy<T>(place: string, action: (work: string) => Promise<T>): Promise<T> {
+    const work = await mkdtemp(join(place, WORK));
     try {
-      for (const name of await this.#names()) await copyFile(this.#at(name), join(work, name));
-      return await action({ dir: work, keep: (names) => this.#keep(work, names) });
+      for (const name of await metadataNames(this.#dir)) {
+        await copyFile(this.#at(name), join(work, name));
+      }
+      return await action(work);
     } finally {
       await rm(work, { recursive: true, force: true });
-    }
-  }
-
-  /**
-   * A root of the policy that is newer than what is trusted takes its place. One that is another and
-   * not newer means that the owner begins anew.
-   */
-  async #follow(anchor: Uint8Array): Promise<void> {
-    const { version } = parseTrustAnchor(anchor, 'the root of the policy').signed;
-    const hash = digestHex(sha256(anchor));
-    const record = join(this.#dir, 'anchor.record');
-    const known = await readRecord(record, anchorSchema).catch(() => undefined);
-    const current = await this.#rootVersion();
-    if (known?.sha256 === hash && current !== undefined && current >= version) return;
-    if (current === undefined || current >= version) {
-      for (const name of await this.#names()) await rm(this.#at(name), { force: true });
-    }
-    await writeFileDurably(this.#at('root.json'), anchor);
-    await writeRecord(record, { sha256: hash });
-  }
-
-  async #rootVersion(): Promise<number | undefined> {
-    try {
-      const bytes = await readFile(this.#at('root.json'));
-      return parseMetadata('root', bytes, this.#at('root.json')).signed.version;
-    } catch {
-      // None, or one that is damaged: trust begins at the policy's again.
-      return undefined;
     }
   }
 
@@ -93,10 +87,6 @@ export class TrustedMetadata {
         await writeFileDurably(this.#at(name), text);
       }
     }
-  }
-
-  async #names(): Promise<string[]> {
-    return (await readdir(this.#dir)).filter(isMetadataFile);
   }
 
   async #removeLeftovers(): Promise<void> {
@@ -125,4 +115,35 @@ function isMetadataFile(name: string): boolean {
 
 function rootFirst(a: string, b: string): number {
   return Number(b === 'root.json') - Number(a === 'root.json');
+}
+
+async function metadataNames(dir: string): Promise<string[]> {
+  return (await readdir(dir).catch(() => [])).filter(isMetadataFile);
+}
+
+/**
+ * A root of the policy that is newer than what is trusted takes its place. One that is another and
+ * not newer means that the owner begins anew.
+ */
+async function followAnchor(dir: string, anchor: Uint8Array): Promise<void> {
+  const { version } = parseTrustAnchor(anchor, 'the root of the policy').signed;
+  const hash = digestHex(sha256(anchor));
+  const record = join(dir, ANCHOR);
+  const known = await readRecord(record, anchorSchema).catch(() => undefined);
+  const current = await rootVersion(join(dir, 'root.json'));
+  if (known?.sha256 === hash && current !== undefined && current >= version) return;
+  if (current === undefined || current >= version) {
+    for (const name of await metadataNames(dir)) await rm(join(dir, name), { force: true });
+  }
+  await writeFileDurably(join(dir, 'root.json'), anchor);
+  await writeRecord(record, { sha256: hash });
+}
+
+async function rootVersion(path: string): Promise<number | undefined> {
+  try {
+    return parseMetadata('root', await readFile(path), path).signed.version;
+  } catch {
+    // None, or one that is damaged: trust begins at the policy's again.
+    return undefined;
+  }
 }

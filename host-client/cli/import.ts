@@ -33,7 +33,7 @@ export async function fromBundle<T>(
   action: (machine: Machine) => Promise<T>,
 ): Promise<T> {
   try {
-    return await withBundle(file, machine.config, (connect) => action({ ...machine, connect }));
+    return await withBundle(file, machine, (connect) => action({ ...machine, connect }));
   } catch (thrown) {
     const error = toSnapgateError(thrown);
     if (error.code !== 'BLOB_UNKNOWN') throw error;

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import type { Command, CommandContext } from '../../shared/cli/command.ts';
-import { SnapgateError } from '../../shared/errors.ts';
+import { isDigest } from '../../shared/digest.ts';
+import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import { parsePlatform } from '../../shared/oci/manifest.ts';
 import {
   type Explanation,
@@ -12,9 +13,14 @@ import {
   importContainersPolicy,
   type PolicyFile,
 } from '../../shared/policy/import-containers-policy.ts';
-import { parsePolicy } from '../../shared/policy/policy.ts';
-import { loadConfig } from '../config.ts';
+import { type ChannelRule, parsePolicy } from '../../shared/policy/policy.ts';
+import { type ChannelExplanation, channelLines, explainChannel } from '../../shared/tuf/explain.ts';
+import { channelPath } from '../../shared/tuf/roles.ts';
+import { Channels } from '../channel/channels.ts';
+import { gatewayMetadata, type MetadataSource } from '../channel/metadata-source.ts';
+import { type Config, loadConfig } from '../config.ts';
 import { Line } from '../net/gateway-source.ts';
+import { channelOf } from '../update/follow-channel.ts';
 import { ownPlatform } from '../update/target.ts';
 import { readPolicy } from '../update/trust.ts';
 import { atMost, overridesFrom } from './options.ts';
@@ -25,6 +31,8 @@ type PolicyTestReport = {
   readonly policy: string;
   readonly repository: string;
   readonly accepted: boolean;
+  /** What the tag means by signed statements; null where the policy does not ask for them. */
+  readonly channel: ChannelExplanation | null;
   /** Of the manifest and, for an index, of this machine's image in it. */
   readonly manifests: readonly Explanation[];
 };
@@ -35,8 +43,9 @@ export const policyTestCommand: Command<PolicyTestReport> = {
   arguments: '[TAG|DIGEST]',
   options: {},
   run: test,
-  print({ policy, repository, manifests }, { out }) {
+  print({ policy, repository, channel, manifests }, { out }) {
     out.write(`${policy}\nasked about ${repository}\n`);
+    if (channel !== null) out.write(`\n${channelLines(channel).join('\n')}\n`);
     for (const one of manifests) out.write(`\n${explanationLines(one).join('\n')}\n`);
   },
 };
@@ -53,16 +62,45 @@ async function test({
   const platform = config.platform === undefined ? ownPlatform() : parsePlatform(config.platform);
   const line = new Line(config, (message) => io.err.write(`${message}\n`));
   try {
-    const { repository: reader } = await line.connect(signal);
-    const stored = await reader.getManifest(positionals[0] ?? config.tag, signal);
+    const asked = positionals[0] ?? config.tag;
+    const rule = isDigest(asked) ? undefined : channelOf(policy, config.name);
     const repository = config.name;
-    const manifests = await explainDecision({
-      ...{ reader, repository, policy, stored, platform, signal, now: new Date() },
+    return await line.first(async ({ gateway, transport, repository: reader }) => {
+      const source = gatewayMetadata(transport, gateway);
+      const channel =
+        rule === undefined
+          ? null
+          : await explainFollowing({ ...config, tag: asked }, rule, source, signal);
+      const stored = await reader.getManifest(channel?.digest ?? asked, signal);
+      const manifests = await explainDecision({
+        ...{ reader, repository, policy, stored, platform, signal, now: new Date() },
+      });
+      const accepted = manifests.at(-1)?.refusal === null && (channel?.refusal ?? null) === null;
+      return { policy: config.policy, repository, accepted, channel, manifests };
     });
-    const accepted = manifests.at(-1)?.refusal === null;
-    return { policy: config.policy, repository, accepted, manifests };
   } finally {
     line.close();
+  }
+}
+
+/** Follows a channel without keeping anything, and says how that went. */
+async function explainFollowing(
+  config: Config,
+  rule: ChannelRule,
+  source: MetadataSource,
+  signal: AbortSignal,
+): Promise<ChannelExplanation> {
+  const about = { path: channelPath(config.repository, config.tag), root: rule.root };
+  try {
+    const found = await new Channels(config.stateDir).follow({
+      ...{ rule, source, signal, path: about.path, dryRun: true },
+      timeoutMs: config.waits.metadataSeconds * 1000,
+    });
+    return explainChannel({ ...about, found, confirmed: found.confirmed });
+  } catch (thrown) {
+    const refusal = toSnapgateError(thrown);
+    if (![3, 4].includes(refusal.exitStatus)) throw refusal;
+    return explainChannel({ ...about, found: undefined, refusal });
   }
 }
 

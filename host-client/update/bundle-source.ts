@@ -3,8 +3,10 @@ import { SnapgateError } from '../../shared/errors.ts';
 import { archiveFiles } from '../../shared/oci/layout/archive-files.ts';
 import { ATTACHED_TAG } from '../../shared/oci/layout/layout-index.ts';
 import { LayoutReader } from '../../shared/oci/layout/layout-reader.ts';
-import type { Config } from '../config.ts';
-import type { UpdateSource } from './machine.ts';
+import { TUF_TAG } from '../../shared/tuf/artifact.ts';
+import { bundledMetadata } from '../channel/metadata-source.ts';
+import { channelOf, followedBy } from './follow-channel.ts';
+import type { Machine, UpdateSource } from './machine.ts';
 import { readPolicy, trustBy } from './trust.ts';
 
 /**
@@ -14,15 +16,22 @@ import { readPolicy, trustBy } from './trust.ts';
  */
 export async function withBundle<T>(
   path: string,
-  config: Pick<Config, 'name' | 'tag' | 'policy'>,
+  machine: Pick<Machine, 'config' | 'channels'>,
   action: (connect: () => Promise<UpdateSource>) => Promise<T>,
 ): Promise<T> {
   const file = await openFile(path);
   try {
     return await action(async () => {
+      const { config, channels } = machine;
       const policy = await readPolicy(config.policy);
       const { size } = await file.stat();
       const reader = new LayoutReader(await archiveFiles(file, size, path));
+      const rule = channelOf(policy, config.name);
+      if (rule !== undefined) {
+        const following = { config, policy, rule, channels };
+        const followed = await followedBy(following, reader, bundledMetadata(reader));
+        return { reader, api: undefined, ...followed, tagDigest: undefined };
+      }
       const trust = trustBy(policy, config.name, reader);
       const wanted = await wantedTag(reader, config.tag);
       return { reader, trust, api: undefined, tagDigest: undefined, wanted };
@@ -34,7 +43,9 @@ export async function withBundle<T>(
 
 /** The image that a bundle is about: that of the machine's tag, or the only one. */
 async function wantedTag(reader: LayoutReader, own: string): Promise<string> {
-  const tags = (await reader.listTags()).filter((tag) => !ATTACHED_TAG.test(tag));
+  const tags = (await reader.listTags()).filter(
+    (tag) => !ATTACHED_TAG.test(tag) && tag !== TUF_TAG,
+  );
   const [only] = tags;
   if (tags.includes(own)) return own;
   if (only !== undefined && tags.length === 1) return only;

@@ -34,6 +34,7 @@ describe('the configuration', () => {
     expect(config.access?.htpasswd).toBe('/etc/snapgate/htpasswd');
     expect(config.access?.oidc).toMatchObject([{ name: 'ci', audience: 'registry.example' }]);
     expect(config.access?.rules.map(({ pull }) => pull)).toEqual([['anyone'], ['certificate:*']]);
+    expect(config.tuf).toMatchObject({ folder: '/var/lib/snapgate/tuf', timestampHours: 24 });
     expect(config.publicUrl?.host).toBe('registry.example');
     expect(config.upstream.ca).toBe('/etc/snapgate/registry-ca.pem');
     expect(config.upstream.credentials).toMatchObject({ username: 'snapgate' });
