@@ -16,10 +16,12 @@ import type { DistributionRoutes } from './routes/pass-on.ts';
 import { type SnapgateRoutes, snapgateRoutes } from './routes/snapgate.ts';
 import { tokenRoutes } from './routes/token.ts';
 import { type TufRoutes, tufRoutes } from './routes/tuf.ts';
+import { type UpdateReportRoutes, updateReportRoutes } from './routes/update-reports.ts';
 
 /** Everything that the gateway's routes need. */
 export type AppOptions = DistributionRoutes &
   SnapgateRoutes &
+  UpdateReportRoutes &
   TufRoutes &
   HealthRoutes & {
     /** How much each client may ask; without bounds when absent. */
@@ -52,6 +54,7 @@ export function createApp(options: AppOptions): Hono<GatewayEnv> {
     await next();
   });
   app.route('/', snapgateRoutes(options));
+  app.route('/', updateReportRoutes(options));
   app.route('/', tokenRoutes(options));
   app.route('/', distributionRoutes(options));
   app.notFound((c) => answerError(c, new SnapgateError('NAME_UNKNOWN', 'no such path'), options));

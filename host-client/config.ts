@@ -109,6 +109,14 @@ const storageSchema = v.strictObject({
   compress: v.optional(v.picklist(COMPRESS, 'must be "zstd" or "none"'), 'zstd'),
 });
 
+/** What the gateway is told of updates. */
+const reportsSchema = v.strictObject({
+  /** Tell it after each attempt: versions, method, bytes, seconds and result. */
+  send: v.optional(v.boolean(), false),
+  /** With a digest of the machine's id, which tells machines apart. */
+  machineId: v.optional(v.boolean(), true),
+});
+
 const configSchema = v.strictObject({
   /** The gateways, or plain registries, in the order in which they are tried. */
   gateways: v.pipe(v.array(gatewayUrl), v.minLength(1, 'must name a gateway'), v.maxLength(16)),
@@ -144,6 +152,7 @@ const configSchema = v.strictObject({
   machine: v.optional(machineSchema),
   line: v.optional(lineSchema, {}),
   health: v.optional(healthSchema, {}),
+  reports: v.optional(reportsSchema, {}),
   storage: v.optional(storageSchema, {}),
   limits: v.optional(limitsSchema, {}),
   waits: v.optional(waitsSchema, {}),

@@ -88,6 +88,8 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Run
 
 /** A machine reports once for each update that goes wrong. */
 const REPORT_LIMIT = { requestsPerSecond: 1 / 60, burst: 5 };
+/** A machine tells of each attempt; many may share an address. */
+const UPDATE_REPORT_LIMIT = { requestsPerSecond: 2, burst: 100 };
 
 type Parts = ReturnType<typeof createTransport> & {
   readonly config: GatewayConfig;
@@ -138,6 +140,7 @@ function appOptions(parts: Parts) {
   return {
     ...{ upstream, addresses, facts, catalogue, openRepository, originOf, log, metrics },
     ...{ reports, reportLimits: new ClientLimits(REPORT_LIMIT) },
+    updateReportLimits: new ClientLimits(UPDATE_REPORT_LIMIT),
     clientLimits: clientLimit && new ClientLimits(clientLimit),
     pushSigning: new PushSigning({ isWanted: isSignedAtPush, ensureSigned }),
     ...{ planner, jobs, maker, gate, access, referrers: new FallbackReferrers() },

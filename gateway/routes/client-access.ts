@@ -5,8 +5,8 @@ import { readBody } from '../../shared/registry/transport.ts';
 import type { Addresses } from '../upstream/addresses.ts';
 import { answerHeaders } from '../upstream/headers.ts';
 import type { Upstream, UpstreamAnswer } from '../upstream/upstream.ts';
+import type { ClientAccess } from './api-request.ts';
 import { scopeOf } from './distribution-path.ts';
-import type { ClientAccess } from './snapgate.ts';
 
 /** Most of a refusal's body that is passed on, in bytes. */
 const MAX_REFUSAL_BYTES = 16 * 1024;

@@ -39,6 +39,23 @@ export class Metrics {
     ...['mode', 'outcome', 'cached'],
   ]);
 
+  readonly #reports = this.#counter('update_reports_total', 'Updates that machines reported', [
+    ...['result', 'method', 'error'],
+  ]);
+  readonly #reportedBytes = this.#counter(
+    ...(['reported_bytes_total', 'Bytes that reported updates took', ['method']] as const),
+  );
+  readonly #reportedSeconds = this.#histogram(
+    ...(['reported_seconds', 'Time that reported updates took', 'result'] as const),
+  );
+  readonly #fallbacks = this.#counter(
+    ...([
+      'reported_fallbacks_total',
+      'Reported updates without the delta they could have',
+      [],
+    ] as const),
+  );
+
   constructor() {
     collectDefaultMetrics({ register: this.#registry });
   }
@@ -67,6 +84,22 @@ export class Metrics {
     this.#gate.inc({ mode, outcome, cached: String(isCached) });
   }
 
+  /** What a machine says of an update. */
+  updateReport(report: {
+    readonly result: string;
+    readonly method?: string | undefined;
+    readonly error?: string | undefined;
+    readonly bytes: number;
+    readonly seconds: number;
+    readonly fellBack: boolean;
+  }): void {
+    const { result, method = 'none', error = 'none', bytes, seconds, fellBack } = report;
+    this.#reports.inc({ result, method, error });
+    this.#reportedBytes.inc({ method }, bytes);
+    this.#reportedSeconds.observe({ result }, seconds);
+    if (fellBack) this.#fallbacks.inc();
+  }
+
   readonly jobs: JobObserver = {
     onQueue: (waiting, running) => {
       this.#jobs.set({ state: 'waiting' }, waiting);
@@ -82,9 +115,9 @@ export class Metrics {
     return this.#registry.metrics();
   }
 
-  #counter(name: string, help: string, labelNames: string[]): Counter {
+  #counter(name: string, help: string, labelNames: readonly string[]): Counter {
     const registers = [this.#registry];
-    return new Counter({ name: `snapgate_${name}`, help, labelNames, registers });
+    return new Counter({ name: `snapgate_${name}`, help, labelNames: [...labelNames], registers });
   }
 
   #gauge(name: string, help: string, label: string): Gauge {

@@ -1,10 +1,9 @@
 import { Hono } from 'hono';
-import * as v from 'valibot';
 import type { Recompression } from '../../shared/delta/machine-class.ts';
 import { type Digest, isDigest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import { isIndexType, LAYER_DELTA, TAR_DIFF } from '../../shared/oci/media-types.ts';
-import { isRepositoryName, isTag } from '../../shared/oci/reference.ts';
+import { isTag } from '../../shared/oci/reference.ts';
 import {
   type DeltaJob,
   type DeltaRequest,
@@ -20,29 +19,18 @@ import { madeFormatName, readableFormats, usesEncoders } from '../plan/readable-
 import type { RepositoryFacts, RepositoryReader } from '../plan/repository-facts.ts';
 import { missingBytes } from '../plan/ways.ts';
 import type { ImageFacts } from '../store/facts.ts';
-import { authorize, type WithAccess } from './authorize.ts';
+import {
+  addressOf,
+  openFor,
+  readBody,
+  repositoryOf,
+  type WithClientAccess,
+} from './api-request.ts';
+import { authorize } from './authorize.ts';
 import type { GatewayContext, GatewayEnv } from './exchange.ts';
 
-/** Largest request body read, in bytes. */
-const MAX_BODY_BYTES = 64 * 1024;
-
-/**
- * The registry as the client of one request may see it. `open` asks for a manifest with the client's
- * own credentials; what the registry refuses is answered as the registry answered it, so that a
- * client learns no more here than there, and its token flow goes on. With no tag or digest it is the
- * list of tags that must be readable.
- */
-export type ClientAccess = {
-  open(
-    request: Request,
-    repository: string,
-    tagOrDigest: string | undefined,
-  ): Promise<{ readonly reader: RepositoryReader } | { readonly refusal: Response }>;
-};
-
 /** What the routes need. */
-export type SnapgateRoutes = WithAccess & {
-  readonly clientAccess: ClientAccess;
+export type SnapgateRoutes = WithClientAccess & {
   readonly facts: RepositoryFacts;
   readonly planner: Planner;
   readonly jobs: DeltaJobs;
@@ -116,17 +104,6 @@ async function postDelta(c: GatewayContext, deps: SnapgateRoutes): Promise<Respo
   }
 }
 
-/** The repository as this client may see it. Throws UNAUTHORIZED, DENIED. */
-async function openFor(
-  c: GatewayContext,
-  deps: SnapgateRoutes,
-  repository: string,
-  tagOrDigest: string | undefined,
-): ReturnType<ClientAccess['open']> {
-  await authorize(c, deps, { action: 'pull', repository });
-  return deps.clientAccess.open(c.req.raw, repository, tagOrDigest);
-}
-
 /**
  * Takes a report about a delta that is there, from a client that can read it and whose class it was
  * made for. Answers 202 whatever comes of it.
@@ -153,12 +130,6 @@ async function postReport(c: GatewayContext, deps: SnapgateRoutes): Promise<Resp
   }
   deps.reports.report(repository, format, client);
   return c.body(null, 202);
-}
-
-/** The client's address; none where there is no connection to ask, as in tests. */
-function addressOf(c: GatewayContext): string {
-  const { incoming } = (c.env ?? {}) as { incoming?: { socket?: { remoteAddress?: string } } };
-  return incoming?.socket?.remoteAddress ?? '';
 }
 
 async function getDelta(c: GatewayContext, deps: SnapgateRoutes): Promise<Response> {
@@ -248,38 +219,7 @@ async function findReady(
   }
 }
 
-function repositoryOf(name: string | undefined): string {
-  if (name !== undefined && isRepositoryName(name)) return name;
-  throw new SnapgateError('NAME_INVALID', `not a repository name: ${String(name).slice(0, 255)}`);
-}
-
 function checkReference(text: string): string {
   if (isDigest(text) || isTag(text)) return text;
   throw new SnapgateError('REFERENCE_INVALID', `not a tag or digest: ${text.slice(0, 128)}`);
-}
-
-/** Reads a bounded JSON body. Throws LIMIT_EXCEEDED, USAGE. */
-async function readBody<T>(c: GatewayContext, schema: v.GenericSchema<unknown, T>): Promise<T> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of c.req.raw.body ?? []) {
-    size += chunk.byteLength;
-    if (size > MAX_BODY_BYTES) {
-      throw new SnapgateError('LIMIT_EXCEEDED', `the request is over ${MAX_BODY_BYTES} bytes`);
-    }
-    chunks.push(chunk);
-  }
-  let json: unknown;
-  try {
-    json = JSON.parse(Buffer.concat(chunks).toString('utf8'));
-  } catch (cause) {
-    throw new SnapgateError('USAGE', 'the request is not JSON', { cause });
-  }
-  const result = v.safeParse(schema, json);
-  if (result.success) return result.output;
-  const [issue] = result.issues;
-  throw new SnapgateError(
-    'USAGE',
-    `the request: ${v.getDotPath(issue) ?? '(root)'}: ${issue.message}`,
-  );
 }

@@ -16,6 +16,7 @@ import { openStorage } from '../storage/open-storage.ts';
 import { Downloads } from '../update/downloads.ts';
 import { channelOf, followedBy } from '../update/follow-channel.ts';
 import type { Machine, UpdateSource } from '../update/machine.ts';
+import { UpdateReports } from '../update/reports.ts';
 import { StateFolder } from '../update/state.ts';
 import { ownPlatform } from '../update/target.ts';
 import { readPolicy, trustBy } from '../update/trust.ts';
@@ -61,6 +62,7 @@ async function openMachine(config: Config, line: Line, events: ProgressReport): 
     storage: await openStorage({ graphRoot, runRoot, ...config.storage }),
     deployments: new Deployments(deploymentsDir, root, bootSwitch(config)),
     channels,
+    reports: new UpdateReports(config, (message) => events.notice(message)),
     connect: (signal) => connect(config, line, channels, signal),
     received: () => line.received,
   };

@@ -12,6 +12,7 @@ import {
 import type { Repository } from '../../shared/registry/repository.ts';
 import { retryAfterSeconds } from '../../shared/registry/repository-requests.ts';
 import { type HttpResponse, readBody } from '../../shared/registry/transport.ts';
+import type { SentReport } from '../../shared/update-reports.ts';
 
 /** Largest answer read, in bytes: 64 ways of 512 layers each are well below. */
 const MAX_ANSWER_BYTES = 8 * 1024 * 1024;
@@ -29,6 +30,8 @@ export type GatewayApi = {
   deltaJob(id: string, signal?: AbortSignal): Promise<JobAnswer>;
   /** Says that a delta for this machine's class did not come out right. */
   reportEncoders(report: EncoderReport, signal?: AbortSignal): Promise<void>;
+  /** Tells how updates went. Throws UNSUPPORTED where nobody wants to know. */
+  reportUpdates(reports: readonly SentReport[], signal?: AbortSignal): Promise<void>;
 };
 
 /** The API of the gateway that serves a repository. */
@@ -38,6 +41,10 @@ export function gatewayApi(repository: Repository): GatewayApi {
     retryAfter: retryAfterSeconds(response),
     job: await readAnswer(response, deltaJobSchema, where),
   });
+  const post = async (path: string, what: object, signal: AbortSignal | undefined) => {
+    const answer = await repository.callExtension(path, JSON.stringify(what), signal);
+    await readBody(answer.body, MAX_ANSWER_BYTES);
+  };
   return {
     async plan(request, signal) {
       try {
@@ -57,11 +64,8 @@ export function gatewayApi(repository: Repository): GatewayApi {
       const path = `_snapgate/deltas/${encodeURIComponent(id)}`;
       return readJob(await repository.callExtension(path, undefined, signal));
     },
-    async reportEncoders(report, signal) {
-      const body = JSON.stringify(report);
-      const answer = await repository.callExtension('_snapgate/encoder-reports', body, signal);
-      await readBody(answer.body, MAX_ANSWER_BYTES);
-    },
+    reportEncoders: (report, signal) => post('_snapgate/encoder-reports', report, signal),
+    reportUpdates: (reports, signal) => post('_snapgate/reports', { reports }, signal),
   };
 }
 

@@ -8,6 +8,7 @@ import type { GatewaySource } from '../net/gateway-source.ts';
 import type { HeldImage, Storage } from '../storage/storage.ts';
 import type { Downloads } from './downloads.ts';
 import type { UpdateEvents } from './events.ts';
+import type { UpdateReports } from './reports.ts';
 import type { StateFolder } from './state.ts';
 import type { Trust } from './trust.ts';
 
@@ -35,6 +36,7 @@ export type Machine = {
   readonly storage: Storage;
   readonly deployments: Deployments;
   readonly events: UpdateEvents;
+  readonly reports: Pick<UpdateReports, 'tell'>;
   /** Opens the line; nothing goes over it before. */
   readonly connect: (signal?: AbortSignal) => Promise<UpdateSource>;
   /** Bytes that came over the line so far. */

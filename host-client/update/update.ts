@@ -1,8 +1,9 @@
-import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
+import type { Digest } from '../../shared/digest.ts';
+import { type ErrorCode, SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { Deployment } from '../deploy/deployment.ts';
 import { prepareDeployment } from '../deploy/prepare-deployment.ts';
 import type { HeldImage } from '../storage/storage.ts';
-import { channelName, type Machine } from './machine.ts';
+import { channelName, type Machine, type UpdateSource } from './machine.ts';
 import { type Obtained, obtainImage, type Run, type UpdateOptions } from './obtain-image.ts';
 import { nameImage } from './pull.ts';
 import type { Attempt, UpdateReport } from './report.ts';
@@ -17,17 +18,53 @@ export async function update(machine: Machine, options: UpdateOptions = {}): Pro
   const { state } = machine;
   const { signal } = options;
   return await state.exclusively(async () => {
-    const time = new Date().toISOString();
+    const trace: Trace = { time: new Date().toISOString(), started: performance.now() };
     try {
-      const report = await runUpdate(machine, options);
-      await state.recordAttempt({ time, ...attemptOf(report, options) });
+      const report = await runUpdate(machine, options, trace);
+      const attempt = { time: trace.time, ...attemptOf(report, options) };
+      await state.recordAttempt(attempt);
+      await tell(machine, trace, attempt, report, signal);
       return report;
     } catch (thrown) {
       const error = toSnapgateError(thrown);
-      await state.recordAttempt({ time, result: 'failed', error: error.toJSON() }).catch(() => {});
+      const attempt = { time: trace.time, result: 'failed' as const, error: error.toJSON() };
+      await state.recordAttempt(attempt).catch(() => {});
+      await tell(machine, trace, attempt, undefined, signal);
       throw error;
     }
   }, signal);
+}
+
+/** What is known of an attempt, however it ends. */
+type Trace = {
+  readonly time: string;
+  /** `performance.now()` at its start. */
+  readonly started: number;
+  from?: Digest | undefined;
+  to?: Digest;
+  /** Who can be told of it. */
+  api?: UpdateSource['api'];
+};
+
+async function tell(
+  { reports, received }: Machine,
+  { started, from, to, api }: Trace,
+  { time, result, error }: Attempt,
+  report: UpdateReport | undefined,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { method, fullBytes, fallbackReason } = report ?? {};
+  const attempt = {
+    ...{ time, result, bytes: received() },
+    seconds: Math.round(performance.now() - started) / 1000,
+    ...(from === undefined ? {} : { from }),
+    ...(to === undefined ? {} : { to }),
+    ...(method === undefined ? {} : { method }),
+    ...(fullBytes === undefined ? {} : { fullBytes }),
+    ...(error === undefined ? {} : { error: error.code as ErrorCode }),
+    ...(fallbackReason ? { fallbackReason } : {}),
+  };
+  await reports.tell(attempt, api, signal);
 }
 
 function attemptOf(report: UpdateReport, options: UpdateOptions): Omit<Attempt, 'time'> {
@@ -36,17 +73,22 @@ function attemptOf(report: UpdateReport, options: UpdateOptions): Omit<Attempt, 
   return { result: report.from === to ? 'nothing' : 'updated', to, method };
 }
 
-async function runUpdate(machine: Machine, options: UpdateOptions): Promise<UpdateReport> {
+async function runUpdate(
+  machine: Machine,
+  options: UpdateOptions,
+  trace: Trace,
+): Promise<UpdateReport> {
   const { config, channels, deployments, events, state } = machine;
   const { signal } = options;
-  const started = performance.now();
   events.step('recover');
   await deployments.recover();
   const { next } = await deployments.roles(await deployments.list());
-  const run: Run = { machine, options, started, next, bytesWritten: 0 };
+  const run: Run = { machine, options, started: trace.started, next, bytesWritten: 0 };
+  trace.from = next?.manifest;
 
   events.step('resolve', channelName(config));
   const source = await machine.connect(signal);
+  trace.api = source.api;
   const seen = await state.seen();
   const isSame =
     seen !== undefined &&
@@ -54,6 +96,7 @@ async function runUpdate(machine: Machine, options: UpdateOptions): Promise<Upda
     seen.resolved === source.tagDigest &&
     seen.manifest === next?.manifest;
   if (isSame) {
+    trace.to = seen.manifest;
     await channels.remember(seen.manifest, source.channel);
     await machine.storage.tidy(signal);
     return reportOf(run, seen.manifest, seen.fullBytes, { method: 'none' });
@@ -66,6 +109,7 @@ async function runUpdate(machine: Machine, options: UpdateOptions): Promise<Upda
     machine.platform,
     signal,
   );
+  trace.to = trusted.manifest.digest;
   await refuseFailed(run, trusted.manifest.digest);
   const target = await readTarget(reader, trusted, machine.platform, signal);
   const { fullBytes, resolved, manifest } = target;

@@ -149,4 +149,20 @@ describe('a machine with a gateway', () => {
     expect(held).toContain(images[3]?.config);
     expect(held).not.toContain(images[1]?.config);
   });
+
+  it('tells the gateway how it went, and of what it could not tell then', async (ctx) => {
+    ctx.skip(skipReason !== undefined, skipReason);
+    const reports = { send: true };
+    await machine.configure('http://127.0.0.1:1', { reports });
+    expect((await machine.snaphost('update')).status).toBe(5);
+    await machine.configure(fleet.gateway.url, { reports });
+    expect((await machine.snaphost('update')).status).toBe(0);
+    const told = fleet.gateway.log.filter(({ message }) => message === 'update reported');
+    expect(told).toMatchObject([
+      { result: 'failed', error: 'UPSTREAM_UNREACHABLE', repository: 'os/image', tag: 'stable' },
+      { result: 'nothing', method: 'none', to: images[3]?.stored.digest },
+    ]);
+    const metrics = await (await fetch(`${fleet.gateway.url}/metrics`)).text();
+    expect(metrics).toMatch(/snapgate_update_reports_total\{result="nothing".*\} 1/);
+  });
 });

@@ -68,6 +68,7 @@ export function fakeApi(
     },
     requestDelta: () => next('request'),
     deltaJob: () => next('ask'),
+    reportUpdates: async () => {},
     reportEncoders: async ({ artifact, format }) => {
       calls.push(`report ${artifact} ${format}`);
     },

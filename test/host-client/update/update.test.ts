@@ -77,7 +77,9 @@ async function scene(ctx: Context) {
     ...{ tag: 'stable', name: NAME, graphRoot: folder, runRoot: '/run' },
   });
   const line: { api: ReturnType<typeof fakeApi> | undefined } = { api: undefined };
+  const told: object[] = [];
   const machine: Machine = {
+    reports: { tell: async (attempt) => void told.push(attempt) },
     ...{ config, platform: PLATFORM, state, storage, events, received: () => 0 },
     channels: new Channels(state.path),
     downloads: new Downloads(state.downloads),
@@ -92,7 +94,7 @@ async function scene(ctx: Context) {
     await signIn(store, image.stored);
     return image;
   };
-  return { folder, store, storage, deployments, steps, state, machine, publish, line };
+  return { folder, store, storage, deployments, steps, state, machine, publish, line, told };
 }
 
 const LIBRARY = randomBytes(4000);
@@ -100,6 +102,23 @@ const V1 = [{ base: '1' }, { lib: LIBRARY }];
 const V2 = [{ base: '1' }, { lib: LIBRARY, extra: 'new' }];
 
 describe('an update', () => {
+  it('is told of, whether it works or not', async (ctx) => {
+    const { machine, publish, deployments, told } = await scene(ctx);
+    const image = await publish(V1);
+    await update(machine);
+    deployments.failed = 'no network';
+    const second = await publish(V2);
+    await expect(update(machine, { automatic: true })).rejects.toThrow();
+    expect(told).toMatchObject([
+      { result: 'updated', method: 'full', to: image.stored.digest, bytes: 0 },
+      {
+        ...{ result: 'failed', error: 'POLICY_REFUSED' },
+        ...{ from: image.stored.digest, to: second.stored.digest },
+      },
+    ]);
+    expect(JSON.stringify(told)).not.toContain('no network');
+  });
+
   it('goes through its steps in order and switches last', async (ctx) => {
     const { machine, publish, steps, storage, deployments, state } = await scene(ctx);
     const image = await publish(V1);
