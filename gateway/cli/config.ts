@@ -4,6 +4,7 @@ import * as v from 'valibot';
 import { parse, YAMLParseError } from 'yaml';
 import { SnapgateError } from '../../shared/errors.ts';
 import { LOG_LEVELS } from '../../shared/log.ts';
+import { DEFAULT_EFFORT, MAX_EFFORT } from '../delta/effort.ts';
 import { accessSchema } from './access-config.ts';
 import { count, filePath, origin, pattern } from './config-fields.ts';
 import { keyAt, onlineKeySchema, signingSchema, withSigningPaths } from './signing-config.ts';
@@ -58,6 +59,8 @@ const deltasSchema = v.strictObject({
   queue: v.optional(count(0, 10_000), 32),
   /** Memory for making one delta. */
   memoryBytes: v.optional(count(64 * 2 ** 20, 2 ** 40), 2 ** 30),
+  /** Time spent on a delta for fewer bytes, as `delta create --effort`. */
+  effort: v.optional(count(1, MAX_EFFORT), DEFAULT_EFFORT),
 });
 const tufSchema = v.pipe(
   v.strictObject({

@@ -12,6 +12,7 @@ import { parsePlatform } from '../../shared/oci/manifest.ts';
 import { parseReference } from '../../shared/oci/reference.ts';
 import type { PlanLayer } from '../../shared/plan.ts';
 import { createDelta } from '../delta/create-delta.ts';
+import { MAX_EFFORT } from '../delta/effort.ts';
 import { ownRecompression } from '../delta/zstd-program.ts';
 import type { OpenedReference } from '../layout/open-reference.ts';
 import { type ImagePair, imagePairs } from '../plan/image-pairs.ts';
@@ -86,6 +87,11 @@ export const deltaCreateCommand: Command<CreateResult> = {
       type: 'string',
       value: 'MIB',
       help: 'memory that machines have to compress files again (default: 128)',
+    },
+    effort: {
+      type: 'string',
+      value: '1-9',
+      help: 'how much time goes into fewer bytes (default: 6)',
     },
     threads: { type: 'string', value: 'N', help: 'worker threads (default: one a processor)' },
     ...REGISTRY_OPTIONS,
@@ -203,18 +209,25 @@ function outputOption({ options }: CommandContext): string {
 function resourceOptions({ options }: CommandContext) {
   const memory = wholeNumber(stringOption(options, 'memory'), 'memory', 512);
   const workers = wholeNumber(stringOption(options, 'threads'), 'threads', 1);
+  const effort = wholeNumber(stringOption(options, 'effort'), 'effort', 1, MAX_EFFORT);
   return {
     temporaryFolder: stringOption(options, 'temporary-dir') ?? tmpdir(),
     ...(memory === undefined ? {} : { memoryBytes: memory * 1024 * 1024 }),
     ...(workers === undefined ? {} : { workers }),
+    ...(effort === undefined ? {} : { effort }),
   };
 }
 
-function wholeNumber(text: string | undefined, name: string, least: number): number | undefined {
+function wholeNumber(
+  text: string | undefined,
+  name: string,
+  least: number,
+  most = 999_999_999,
+): number | undefined {
   if (text === undefined) return undefined;
   const value = /^\d{1,9}$/.test(text) ? Number(text) : -1;
-  if (value >= least) return value;
-  throw new SnapgateError('USAGE', `--${name} must be a whole number of at least ${least}`);
+  if (value >= least && value <= most) return value;
+  throw new SnapgateError('USAGE', `--${name} must be a whole number from ${least} to ${most}`);
 }
 
 function summary(

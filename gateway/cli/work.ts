@@ -55,6 +55,7 @@ export async function openWork(options: WorkOptions): Promise<GatewayWork> {
     makeDelta: makeDeltaInThread({
       ...{ baseUrl: config.upstream.url.href, transport, credentials, temporaryFolder },
       memoryBytes: config.deltas.memoryBytes,
+      effort: config.deltas.effort,
       // Signed before it can be found, so that nobody meets it without its signature.
       async publish(repository, manifest) {
         await signing.signDelta(repository, manifest);

@@ -12,6 +12,7 @@ import type { Descriptor } from '../../shared/oci/manifest.ts';
 import { LAYER_DELTA, TAR_DIFF } from '../../shared/oci/media-types.ts';
 import type { PlanLayer } from '../../shared/plan.ts';
 import { artifactManifest, type DeltaPart, writeArtifact } from './delta-artifact.ts';
+import { DEFAULT_EFFORT, type Effort, effortOf } from './effort.ts';
 import { DEFAULT_LAYER_LIMITS, type ImageSide, type LayerLimits } from './image-side.ts';
 import { makeLayerDelta } from './layer-delta.ts';
 import { fullLayers, layerBytes } from './layer-plan.ts';
@@ -33,6 +34,8 @@ export type CreateResources = {
   /** Memory of the whole process that is kept to, in bytes. Default 1 GiB. */
   readonly memoryBytes?: number;
   readonly limits?: LayerLimits;
+  /** Time spent for fewer bytes, 1 to 9. Default 6. */
+  readonly effort?: number;
 };
 
 /** Which delta to make, of what and to where. */
@@ -62,7 +65,6 @@ export type CreatedDelta = {
 /** What the process takes besides the worker threads: its own code, buffers and the zstd encoder. */
 const BASE_BYTES = 416 * 1024 * 1024;
 const MIN_WORKER_BYTES = 48 * 1024 * 1024;
-const LEVEL = 19;
 /**
  * Base-2 logarithm of the largest window; the own format has one for each of its streams. Small layers
  * get smaller ones. Of a tar-diff of 27.4 MB, 25 would save 9 kB, and the machine that unpacks holds
@@ -121,6 +123,7 @@ class DeltaWork {
   readonly #deltas = new Map<Digest, string>();
   readonly #onAbort = () => void this.#pool.close(this.#signal.reason);
   readonly #format: LayerFormat;
+  readonly #effort: Effort;
   #installedBytes = 0;
   #windowBytes = 0;
   #room = 0;
@@ -130,6 +133,7 @@ class DeltaWork {
     this.#options = options;
     this.#layers = layers;
     this.#format = options.format ?? { kind: 'tar-diff' };
+    this.#effort = effortOf(options.effort ?? DEFAULT_EFFORT);
     this.#folder = folder;
     this.#signal = options.signal ?? new AbortController().signal;
     const room = (options.memoryBytes ?? 1024 ** 3) - BASE_BYTES;
@@ -152,7 +156,7 @@ class DeltaWork {
     const store = await SourceStore.build(source, this.#spooling);
     const parts: DeltaPart[] = [];
     try {
-      const chooser = new SourceChooser(store);
+      const chooser = new SourceChooser(store, this.#effort.candidates);
       for (const [index, layer] of this.#layers.entries()) {
         if (layer.kind === 'full') parts.push(await this.#part(index, store, chooser));
       }
@@ -185,9 +189,11 @@ class DeltaWork {
     const layer = await spoolTargetLayer(target, index, this.#spooling);
     try {
       this.#installedBytes += layer.installedBytes;
-      const packing = { level: LEVEL, windowLog: windowLogFor(layer.spool.size) };
+      const { level } = this.#effort;
+      const packing = { level, windowLog: windowLogFor(layer.spool.size) };
       const made = await makeLayerDelta(layer, {
         ...{ store, chooser, pool: this.#pool, workerBytes: this.#workerBytes },
+        effort: this.#effort,
         ...{ folder: this.#folder, name: `delta-${index}`, diffId, maxBytes: original.size },
         ...{ packing, signal: this.#signal },
         ...{ format: this.#format.kind, tarLimits: this.#spooling.limits.tar },

@@ -20,6 +20,8 @@ export type WorkRequest =
       readonly endsOnly: boolean;
       /** Most memory for buffers and index, in bytes. */
       readonly memoryBytes: number;
+      /** Most places of the old file that are looked at for one run. */
+      readonly chain: number;
     };
 
 /** What is asked about a file that may be compressed. */

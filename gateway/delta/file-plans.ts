@@ -1,3 +1,4 @@
+import type { Effort } from './effort.ts';
 import { resemblance } from './sketch.ts';
 import type { Source, SourceChooser } from './source-choice.ts';
 import type { SourceStore } from './source-store.ts';
@@ -19,6 +20,7 @@ export type PlanOptions = {
   readonly pool: WorkerPool;
   /** Memory for each worker thread, in bytes. */
   readonly workerBytes: number;
+  readonly effort: Effort;
 };
 
 /** Files smaller than this, in bytes, are sent: naming a source would take as much. */
@@ -48,7 +50,7 @@ export async function* planFiles(
 export async function planFile(
   layer: TargetLayer,
   file: TargetFile,
-  { store, chooser, pool, workerBytes }: PlanOptions,
+  { store, chooser, pool, workerBytes, effort }: PlanOptions,
 ): Promise<FilePlan> {
   if (file.size < MIN_FILE) return { kind: 'new' };
   const { same, similar } = chooser.choose(file);
@@ -62,6 +64,7 @@ export async function planFile(
     fresh: { offset: file.offset, size: file.size },
     endsOnly: file.facts.isPacked && !similar.some((source) => resembles(file, source)),
     memoryBytes: workerBytes,
+    chain: effort.chain,
   });
   const source = similar[found?.candidate ?? -1];
   if (found === undefined || source === undefined) return { kind: 'new' };

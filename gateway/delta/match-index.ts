@@ -3,7 +3,8 @@ export const MIN_MATCH = 16;
 
 const MULTIPLIER = 0x2c1b3c6d;
 const SPREAD = 0x9e3779b1 | 0;
-const MAX_CHAIN = 16;
+/** Places of one hash that are looked at, unless told otherwise. */
+const DEFAULT_CHAIN = 16;
 
 /** `b * MULTIPLIER ** 16`, to take the oldest byte out of a rolling hash. */
 const LEAVING = leavingTable();
@@ -64,14 +65,17 @@ export class MatchIndex {
   readonly #previous: Int32Array;
   /** One bit for each hash that occurs (others may share it): most misses end here. */
   readonly #seen: Uint8Array;
+  readonly #chain: number;
   /** Where the run that {@link find} found starts. */
   position = 0;
 
-  constructor(old: Uint8Array) {
+  /** `chain` is the most places that are looked at for one run. */
+  constructor(old: Uint8Array, chain = DEFAULT_CHAIN) {
     const step = stepFor(old.length);
     const entries = Math.ceil(old.length / step);
     const bits = tableBits(entries);
     this.#old = old;
+    this.#chain = chain;
     this.#step = step;
     this.#shift = 32 - bits;
     this.#heads = new Int32Array(2 ** bits);
@@ -118,9 +122,10 @@ export class MatchIndex {
     const bucket = mixed >>> this.#shift;
     if (((this.#seen[bucket ^ (hash & 0xff)] as number) & (1 << (mixed & 7))) === 0) return 0;
     const old = this.#old;
+    const chain = this.#chain;
     let best = MIN_MATCH - 1;
     let entry = this.#heads[bucket] as number;
-    for (let depth = 0; entry !== 0 && depth < MAX_CHAIN; depth += 1) {
+    for (let depth = 0; entry !== 0 && depth < chain; depth += 1) {
       const from = (entry - 1) * this.#step;
       if (old[from + best] === fresh[at + best] && old[from] === fresh[at]) {
         const length = equalRun(old, from, fresh, at);

@@ -13,6 +13,13 @@ const MIN_PACKED_RUN = 64;
 /** One side: how to read it, and which part. */
 export type Side = { readonly read: ReadRange; readonly stretch: Stretch };
 
+/** Whether only ends are compared, bytes of memory, and places looked at for one run. */
+export type MatchOptions = {
+  readonly endsOnly: boolean;
+  readonly memoryBytes: number;
+  readonly chain?: number;
+};
+
 /**
  * Matches a new file with the best of some old ones. Files too large for the memory allowed are
  * compared window by window, each with the old bytes around the same place. Undefined when no
@@ -21,14 +28,14 @@ export type Side = { readonly read: ReadRange; readonly stretch: Stretch };
 export function matchStretches(
   fresh: Side,
   candidates: readonly Side[],
-  options: { readonly endsOnly: boolean; readonly memoryBytes: number },
+  options: MatchOptions,
 ): FoundMatches | undefined {
   const { size } = fresh.stretch;
   let best: FoundMatches | undefined;
   for (const [candidate, old] of candidates.entries()) {
     const collected = new Collector();
     if (options.endsOnly) compareEnds(old, fresh, collected);
-    else matchWindows(old, fresh, options.memoryBytes, collected);
+    else matchWindows(old, fresh, options, collected);
     const cost = size - collected.agreeing + MATCH_COST * collected.matches.length;
     if (cost < (best?.cost ?? size)) {
       best = { candidate, matches: flatten(collected.matches), cost };
@@ -64,7 +71,12 @@ class Collector {
   }
 }
 
-function matchWindows(old: Side, fresh: Side, memoryBytes: number, collected: Collector): void {
+function matchWindows(
+  old: Side,
+  fresh: Side,
+  { memoryBytes, chain }: MatchOptions,
+  collected: Collector,
+): void {
   const [oldSize, newSize] = [old.stretch.size, fresh.stretch.size];
   const window = windowSizes(oldSize, newSize, memoryBytes);
   const oldBuffer = Buffer.allocUnsafe(window.old);
@@ -75,7 +87,7 @@ function matchWindows(old: Side, fresh: Side, memoryBytes: number, collected: Co
     const oldAt = Math.floor(Math.max(0, Math.min(oldSize - window.old, middle - window.old / 2)));
     fresh.read(bytes, fresh.stretch.offset + newAt);
     old.read(oldBuffer, old.stretch.offset + oldAt);
-    collected.add(oldBuffer, oldAt, bytes, newAt, findMatches(oldBuffer, bytes));
+    collected.add(oldBuffer, oldAt, bytes, newAt, findMatches(oldBuffer, bytes, chain));
   }
 }
 

@@ -21,11 +21,12 @@ const MAX_STRIDE = 8;
 /**
  * Finds what of `fresh` resembles `old`, as bsdiff does: exact runs are looked up, then extended
  * forwards and backwards over differing bytes as long as at least half of them agree. Runs come from
- * a hash index of the old file instead of a suffix array, which is faster and takes less memory.
+ * a hash index of the old file instead of a suffix array, which is faster and takes less memory;
+ * `chain` is the most places of it that are looked at for one run.
  */
-export function findMatches(old: Uint8Array, fresh: Uint8Array): Match[] {
+export function findMatches(old: Uint8Array, fresh: Uint8Array, chain?: number): Match[] {
   if (old.length < MIN_MATCH || fresh.length < MIN_MATCH) return wholeMatch(old, fresh);
-  return new Matcher(old, fresh).run();
+  return new Matcher(old, fresh, chain).run();
 }
 
 /** Files too short to be searched: laid over each other where that explains at least half. */
@@ -43,10 +44,10 @@ class Matcher {
   #oldStart = 0;
   #newStart = 0;
 
-  constructor(old: Uint8Array, fresh: Uint8Array) {
+  constructor(old: Uint8Array, fresh: Uint8Array, chain: number | undefined) {
     this.#old = old;
     this.#fresh = fresh;
-    this.#index = new MatchIndex(old);
+    this.#index = new MatchIndex(old, chain);
   }
 
   run(): Match[] {

@@ -144,10 +144,11 @@ export class OwnPlans {
 
   async #like(fresh: SpooledStretch, base: Base | undefined): Promise<Likeness | undefined> {
     if (base === undefined || fresh.size < MIN_MATCHED) return undefined;
-    const { pool, workerBytes } = this.#options;
+    const { pool, workerBytes, effort } = this.#options;
     const found: FoundMatches | undefined = await pool.run({
       ...{ kind: 'match', oldFile: base.spooled.file, candidates: [base.spooled] },
       ...{ newFile: fresh.file, fresh, endsOnly: false, memoryBytes: workerBytes },
+      chain: effort.chain,
     });
     return found === undefined ? undefined : { base, matches: found.matches };
   }

@@ -13,8 +13,6 @@ export type SourceChoice = {
   readonly similar: readonly Source[];
 };
 
-/** Most sources that are compared with one file in full. */
-const MAX_CANDIDATES = 3;
 /** Most sources of one name that are looked at. */
 const MAX_NAMED = 64;
 /** A sample that more sources than this share says nothing. */
@@ -28,9 +26,12 @@ export class SourceChooser {
   readonly #byPath = new Map<string, Source>();
   readonly #byVersionless = new Map<string, Source[]>();
   readonly #byName = new Map<string, Source[]>();
+  readonly #candidates: number;
   readonly #bySample = new Map<number, Source[]>();
 
-  constructor(store: SourceStore) {
+  /** `candidates` is how many sources are at most named for one file. */
+  constructor(store: SourceStore, candidates: number) {
+    this.#candidates = candidates;
     const sketched = new Set<SourceContent>();
     for (const [path, content] of store.files) {
       if (content.size === 0) continue;
@@ -67,7 +68,7 @@ export class SourceChooser {
     for (const source of this.#byName.get(versionless(baseName(path))) ?? []) consider(source, 0.5);
     for (const source of this.#resembling(facts.sketch)) consider(source, 0);
     const ranked = [...scores.values()].sort((a, b) => b.score - a.score);
-    return { similar: ranked.slice(0, MAX_CANDIDATES).map(({ source }) => source) };
+    return { similar: ranked.slice(0, this.#candidates).map(({ source }) => source) };
   }
 
   #resembling(sketch: Uint32Array): Source[] {

@@ -13,6 +13,7 @@ export type DeltaThreadTask = {
   readonly targetCredentials: Credentials | undefined;
   readonly temporaryFolder: string;
   readonly memoryBytes: number;
+  readonly effort: number;
 };
 
 /** An error on its way between threads. */

@@ -98,9 +98,16 @@ function unpackError(error: Error): SnapgateError {
   return invalidDelta('a stream of the delta is not valid zstd', error);
 }
 
-/** Base-2 logarithms of table sizes that gain nothing when they are larger. */
-const MAX_HASH_LOG = 22;
-const MAX_CHAIN_LOG = 24;
+/** Not knowing the size, zstd takes tables for the window that a level goes with: a hundred MB. */
+const LARGE_TABLES_FROM = 10;
+
+/** Tables for a window; larger ones gain nothing. */
+function tablesFor(windowLog: number): Record<number, number> {
+  return {
+    [constants.ZSTD_c_hashLog]: Math.min(22, windowLog),
+    [constants.ZSTD_c_chainLog]: Math.min(24, windowLog + 1),
+  };
+}
 
 /** `level` is that of zstd. One thread: several inside zstd lose data in Node. */
 export function openPacker({ coder, parameter }: StreamCoder, level: number): StreamPacker {
@@ -110,9 +117,7 @@ export function openPacker({ coder, parameter }: StreamCoder, level: number): St
     params: {
       [constants.ZSTD_c_compressionLevel]: level,
       [constants.ZSTD_c_windowLog]: parameter,
-      // Not knowing the size, zstd would take tables for the window that the level goes with.
-      [constants.ZSTD_c_hashLog]: Math.min(MAX_HASH_LOG, parameter),
-      [constants.ZSTD_c_chainLog]: Math.min(MAX_CHAIN_LOG, parameter + 1),
+      ...(level < LARGE_TABLES_FROM ? {} : tablesFor(parameter)),
       [constants.ZSTD_c_contentSizeFlag]: 0,
       [constants.ZSTD_c_checksumFlag]: 0,
     },
