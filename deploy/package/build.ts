@@ -111,9 +111,13 @@ function lay(tree: string, program: string): void {
     'snaphost-update.service',
     'snaphost-update.timer',
     'snaphost-boot-complete.service',
+    'snaphost-machine-id.service',
   ]) {
     place(join(root, 'deploy/systemd', unit), join('usr/lib/systemd/system', unit), 0o644);
   }
+  const wants = join(tree, 'usr/lib/systemd/system/sysinit.target.wants');
+  mkdirSync(wants);
+  symlinkSync('../snaphost-machine-id.service', join(wants, 'snaphost-machine-id.service'));
   place(
     join(root, 'deploy/systemd/emergency.service.d.conf'),
     'usr/lib/systemd/system/emergency.service.d/50-snaphost.conf',

@@ -48,7 +48,8 @@ export async function completeBoot(
 
 /**
  * A disk that was flashed has no machine-id yet. systemd makes one for the time until the next boot,
- * but cannot write it down itself, since /etc is mounted later than it starts.
+ * but cannot write it down itself, since /etc is mounted later than it starts. Where
+ * snaphost-machine-id.service does that, nothing is left to do.
  */
 async function keepMachineId(root: string): Promise<void> {
   const file = join(root, 'etc/machine-id');

@@ -9,7 +9,14 @@ import { hasProgram } from '../support/has-program.ts';
 import { runProgramFile } from '../support/run-program.ts';
 import type { TarSpec } from '../support/tar-of.ts';
 import { VirtualMachine, vmMissing } from './vm.ts';
-import { type BaseLayers, file, payload, publishVersion, putBaseLayers } from './vm-images.ts';
+import {
+  type BaseLayers,
+  file,
+  payload,
+  publishVersion,
+  putBaseLayers,
+  unifiedKernel,
+} from './vm-images.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const CACHE = join(ROOT, '.cache/vm');
@@ -82,6 +89,13 @@ export class VmFleet {
     for (const tag of [name, 'stable']) {
       this.digests.set(name, await publishVersion(this.#fleet.repository, this.#base, tag, all));
     }
+  }
+
+  /** A file that makes a version boot by a unified kernel image. */
+  async unifiedKernel(): Promise<TarSpec> {
+    const { output: kernel } = await this.vm.run('uname -r');
+    const image = unifiedKernel(join(CACHE, 'base.tar'), kernel);
+    return file(`usr/lib/modules/${kernel}/vmlinuz.efi`, image);
   }
 
   /** Installs what is published onto the disk image; `options` are further ones of the command. */

@@ -1,5 +1,14 @@
+import { execFileSync } from 'node:child_process';
 import { createCipheriv, createHash } from 'node:crypto';
-import { createReadStream, readFileSync, statSync } from 'node:fs';
+import {
+  createReadStream,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Digest, digestFromHex, sha256 } from '../../shared/digest.ts';
 import type { ContentWriter } from '../../shared/oci/content.ts';
@@ -58,13 +67,44 @@ export function payload(version: string, fresh: number): Buffer {
   return Buffer.concat([noise('all', PAYLOAD_BYTES - fresh), noise(version, fresh)]);
 }
 
+/** The program that a unified kernel image begins with (systemd-stub(7)). */
+export const STUB = '/usr/lib/systemd/boot/efi/linuxx64.efi.stub';
+
+/** A unified kernel image of the kernel and the initrd in a root file system's tar file. */
+export function unifiedKernel(base: string, kernel: string): Buffer {
+  const work = mkdtempSync(join(tmpdir(), 'uki-'));
+  try {
+    const part = (name: string) => {
+      const path = join(work, name);
+      const maxBuffer = 256 * 1024 * 1024;
+      const args = ['--extract', '--to-stdout', '--file', base, `./boot/${name}-${kernel}`];
+      writeFileSync(path, execFileSync('tar', args, { maxBuffer }));
+      return path;
+    };
+    const image = join(work, 'linux.efi');
+    execFileSync('objcopy', [
+      ...['--add-section', `.linux=${part('vmlinuz')}`, '--change-section-vma', '.linux=0x2000000'],
+      ...['--add-section', `.initrd=${part('initrd.img')}`],
+      ...['--change-section-vma', '.initrd=0x3000000', STUB, image],
+    ]);
+    return readFileSync(image);
+  } finally {
+    rmSync(work, { recursive: true });
+  }
+}
+
 /** What every version has beside the distribution: the client, its units, the shell, the network. */
 function clientLayer(client: string, units: string): TarSpec[] {
   const unit = (name: string) => readFileSync(join(units, name));
   return [
     file('usr/bin/snaphost', readFileSync(client), 0o755),
-    ...['snaphost-boot-complete.service', 'snaphost-update.service'].map((name) =>
-      file(`usr/lib/systemd/system/${name}`, unit(name)),
+    ...['boot-complete', 'update', 'machine-id'].map((name) =>
+      file(`${UNITS.slice(1)}/snaphost-${name}.service`, unit(`snaphost-${name}.service`)),
+    ),
+    folder(`${UNITS.slice(1)}/sysinit.target.wants`),
+    link(
+      `${UNITS.slice(1)}/sysinit.target.wants/snaphost-machine-id.service`,
+      '../snaphost-machine-id.service',
     ),
     file(
       'usr/lib/systemd/system/emergency.service.d/50-snaphost.conf',
