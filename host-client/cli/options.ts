@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { type OptionSpec, type OptionValues, stringOption } from '../../shared/cli/command.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ConfigOverrides } from '../config.ts';
@@ -25,6 +26,11 @@ export const SETTING_OPTIONS = {
 /** What the options of a command line say about the configuration. */
 export function overridesFrom(options: OptionValues): ConfigOverrides {
   const gateways = options.gateway;
+  // On a command line, unlike in the file, a path may begin where the reader is.
+  const path = (name: string) => {
+    const given = stringOption(options, name);
+    return given === undefined ? undefined : resolve(given);
+  };
   return {
     ...{ config: stringOption(options, 'config'), root: stringOption(options, 'root') },
     ...(Array.isArray(gateways) ? { gateways } : {}),
@@ -32,13 +38,13 @@ export function overridesFrom(options: OptionValues): ConfigOverrides {
     tag: stringOption(options, 'tag'),
     name: stringOption(options, 'name'),
     platform: stringOption(options, 'platform'),
-    policy: stringOption(options, 'policy'),
-    authFile: stringOption(options, 'auth-file'),
-    caFile: stringOption(options, 'ca-file'),
-    graphRoot: stringOption(options, 'graph-root'),
-    runRoot: stringOption(options, 'run-root'),
-    stateDir: stringOption(options, 'state-dir'),
-    deploymentsDir: stringOption(options, 'deployments-dir'),
+    policy: path('policy'),
+    authFile: path('auth-file'),
+    caFile: path('ca-file'),
+    graphRoot: path('graph-root'),
+    runRoot: path('run-root'),
+    stateDir: path('state-dir'),
+    deploymentsDir: path('deployments-dir'),
   };
 }
 
