@@ -16,6 +16,7 @@ import { rollbackCommand } from './cli/rollback.ts';
 import { statusCommand } from './cli/status.ts';
 import { updateCommand } from './cli/update.ts';
 import { verifyCommand } from './cli/verify.ts';
+import { isJournal } from './system/journal.ts';
 import { keepHeapSmall } from './system/tidy-memory.ts';
 import { containerSnap } from './tukit/container-snap.ts';
 import { VERSION } from './version.ts';
@@ -57,6 +58,7 @@ const program = withSelfCommands(commands, {
     ['/etc/snaphost/health.d/required.d/', 'checks that must pass after a boot'],
     ['/etc/snaphost/health.d/wanted.d/', 'checks whose failure is only reported'],
     ['/var/lib/snaphost/', 'downloads and records'],
+    ['/run/snaphost/status.json', 'what status --json printed after the last change'],
     [
       '/usr/share/doc/snaphost/MACHINE.md',
       'from an empty disk to a machine that updates and goes back',
@@ -81,7 +83,7 @@ const isContainerSnap = [process.argv[1], process.argv0].some(
 );
 const abort = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => abort.abort());
-const streams = { out: process.stdout, err: process.stderr };
+const streams = { out: process.stdout, err: process.stderr, hasPriorities: isJournal(2) };
 // No await at the top: the packaged program is a script of the older kind, which knows none.
 void runProgram(
   isContainerSnap ? containerSnap : program,

@@ -3,7 +3,7 @@ import { toSnapgateError } from '../../shared/errors.ts';
 import { leaveFailed } from '../deploy/roll-back.ts';
 import { type BootReport, completeBoot } from '../health/complete-boot.ts';
 import { run } from '../system/run.ts';
-import { withMachine } from './open-machine.ts';
+import { changingMachine } from './open-machine.ts';
 import { atMost } from './options.ts';
 
 export const bootCompleteCommand: Command<BootReport> = {
@@ -17,7 +17,7 @@ export const bootCompleteCommand: Command<BootReport> = {
   },
   async run(context) {
     atMost(context.positionals, 0);
-    return withMachine(context, (machine) =>
+    return changingMachine(context, (machine) =>
       machine.state.exclusively(async () => {
         try {
           return await completeBoot(machine, context.signal);

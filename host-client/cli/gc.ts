@@ -2,7 +2,7 @@ import { type Command, stringOption } from '../../shared/cli/command.ts';
 import { formatBytes } from '../../shared/cli/format.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import { collectGarbage, type GcReport } from '../update/collect-garbage.ts';
-import { withMachine } from './open-machine.ts';
+import { changingMachine } from './open-machine.ts';
 import { atMost } from './options.ts';
 
 export const gcCommand: Command<GcReport> = {
@@ -21,7 +21,7 @@ export const gcCommand: Command<GcReport> = {
     if (text !== undefined && !/^\d{1,6}$/.test(text)) {
       throw new SnapgateError('USAGE', `--keep takes a number, not ${text}`);
     }
-    return withMachine(context, (machine) => {
+    return changingMachine(context, (machine) => {
       const keep = text === undefined ? machine.config.keep : Number(text);
       return machine.state.exclusively(() => collectGarbage(machine, keep), context.signal);
     });

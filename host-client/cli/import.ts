@@ -4,7 +4,7 @@ import { withBundle } from '../update/bundle-source.ts';
 import type { Machine } from '../update/machine.ts';
 import type { UpdateReport } from '../update/report.ts';
 import { update } from '../update/update.ts';
-import { withMachine } from './open-machine.ts';
+import { changingMachine } from './open-machine.ts';
 import { updateCommand } from './update.ts';
 
 export const importCommand: Command<UpdateReport> = {
@@ -19,7 +19,7 @@ export const importCommand: Command<UpdateReport> = {
         hint: 'For example: snaphost import /media/stick/update.tar',
       });
     }
-    return withMachine(context, (machine) =>
+    return changingMachine(context, (machine) =>
       fromBundle(machine, file, (offline) => update(offline, { signal: context.signal })),
     );
   },

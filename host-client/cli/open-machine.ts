@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CommandContext } from '../../shared/cli/command.ts';
+import { type CommandContext, stringOption } from '../../shared/cli/command.ts';
+import { toSnapgateError } from '../../shared/errors.ts';
 import { parsePlatform } from '../../shared/oci/manifest.ts';
 import { Grub } from '../boot/grub.ts';
 import { SystemdBoot } from '../boot/systemd-boot.ts';
@@ -14,12 +15,15 @@ import { Deployments } from '../deploy/deployments.ts';
 import { Line } from '../net/gateway-source.ts';
 import { openStorage } from '../storage/open-storage.ts';
 import { Downloads } from '../update/downloads.ts';
+import type { UpdateEvents } from '../update/events.ts';
 import { channelOf, followedBy } from '../update/follow-channel.ts';
 import type { Machine, UpdateSource } from '../update/machine.ts';
 import { UpdateReports } from '../update/reports.ts';
 import { StateFolder } from '../update/state.ts';
+import { writeStatusFile } from '../update/status.ts';
 import { ownPlatform } from '../update/target.ts';
 import { readPolicy, trustBy } from '../update/trust.ts';
+import { EventLines } from './event-lines.ts';
 import { overridesFrom } from './options.ts';
 import { ProgressReport } from './progress.ts';
 
@@ -34,23 +38,55 @@ export async function withMachine<T>(
   return withConfig(await loadConfig(overridesFrom(context.options)), context, action);
 }
 
+/** As {@link withMachine}, for a command that changes the machine: the status file tells it. */
+export async function changingMachine<T>(
+  context: CommandContext,
+  action: (machine: Machine) => Promise<T>,
+): Promise<T> {
+  return withMachine(context, async (machine) => {
+    try {
+      return await action(machine);
+    } finally {
+      await writeStatusFile(machine).catch((thrown) =>
+        machine.events.notice(`no status file: ${toSnapgateError(thrown).message}`),
+      );
+    }
+  });
+}
+
 /** As {@link withMachine}, for a configuration that is at hand. */
 export async function withConfig<T>(
   config: Config,
-  context: Pick<CommandContext, 'io'>,
+  { io, options }: Pick<CommandContext, 'io' | 'options'>,
   action: (machine: Machine) => Promise<T>,
 ): Promise<T> {
-  const progress = new ProgressReport(context.io);
-  const line = new Line(config, (message) => progress.notice(message));
+  const descriptor = stringOption(options, 'progress-fd');
+  const lines = descriptor === undefined ? undefined : EventLines.toDescriptor(descriptor);
+  const progress = new ProgressReport(io);
+  const events = lines === undefined ? progress : toAll(progress, lines);
+  const line = new Line(config, (message) => events.notice(message));
   try {
-    return await action(await openMachine(config, line, progress));
+    const result = await action(await openMachine(config, line, events));
+    lines?.end();
+    return result;
+  } catch (thrown) {
+    lines?.end(thrown);
+    throw thrown;
   } finally {
     progress.end();
     line.close();
   }
 }
 
-async function openMachine(config: Config, line: Line, events: ProgressReport): Promise<Machine> {
+function toAll(...listeners: readonly UpdateEvents[]): UpdateEvents {
+  return {
+    step: (...event) => listeners.forEach((one) => void one.step(...event)),
+    progress: (...event) => listeners.forEach((one) => void one.progress(...event)),
+    notice: (...event) => listeners.forEach((one) => void one.notice(...event)),
+  };
+}
+
+async function openMachine(config: Config, line: Line, events: UpdateEvents): Promise<Machine> {
   const { graphRoot, runRoot, deploymentsDir, stateDir, root } = config;
   await mkdir(graphRoot, { recursive: true, mode: 0o711 });
   const state = new StateFolder(stateDir);

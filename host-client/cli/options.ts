@@ -20,6 +20,7 @@ export const SETTING_OPTIONS = {
   'graph-root': text('DIR', 'storage of Podman (default: what storage.conf says)'),
   'run-root': text('DIR', "Podman's folder for the time until the next boot"),
   'state-dir': text('DIR', 'downloads and records (default: /var/lib/snaphost)'),
+  'progress-fd': text('FD', 'write what happens to this file descriptor, as lines of JSON'),
   'deployments-dir': text('DIR', 'bootable snapshots (default: in the state folder)'),
 } as const satisfies Readonly<Record<string, OptionSpec>>;
 

@@ -1,4 +1,4 @@
-import type { CommandIo } from '../../shared/cli/command.ts';
+import { type CommandIo, logLine } from '../../shared/cli/command.ts';
 import { formatBytes, formatSeconds } from '../../shared/cli/format.ts';
 import type { Step, UpdateEvents } from '../update/events.ts';
 
@@ -52,7 +52,7 @@ export class ProgressReport implements UpdateEvents {
   }
 
   notice(message: string): void {
-    this.#line(`note: ${message}`);
+    this.#line(`note: ${message}`, 'warning');
   }
 
   progress(done: number, total: number, unit: 'bytes' | 'parts' = 'bytes'): void {
@@ -87,10 +87,10 @@ export class ProgressReport implements UpdateEvents {
     return `${amount}, ${formatBytes(rate)}/s${left}`;
   }
 
-  #line(text: string): void {
+  #line(text: string, priority: 'info' | 'warning' = 'info'): void {
     if (this.#io.json) return;
     this.end();
-    this.#io.err.write(`${text}\n`);
+    this.#io.err.write(logLine(this.#io, priority, text));
   }
 
   #draw(text: string): void {

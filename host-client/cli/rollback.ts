@@ -1,6 +1,6 @@
 import type { Command } from '../../shared/cli/command.ts';
 import { type RollbackReport, rollBack } from '../deploy/roll-back.ts';
-import { withMachine } from './open-machine.ts';
+import { changingMachine } from './open-machine.ts';
 import { atMost } from './options.ts';
 
 export const rollbackCommand: Command<RollbackReport> = {
@@ -10,7 +10,7 @@ export const rollbackCommand: Command<RollbackReport> = {
   options: {},
   async run(context) {
     atMost(context.positionals, 1);
-    return withMachine(context, ({ state, deployments }) =>
+    return changingMachine(context, ({ state, deployments }) =>
       state.exclusively(() => rollBack(deployments, context.positionals[0]), context.signal),
     );
   },

@@ -1,27 +1,8 @@
 import type { Command, CommandIo } from '../../shared/cli/command.ts';
 import type { Deployment } from '../deploy/deployment.ts';
-import { channelName } from '../update/machine.ts';
-import type { Attempt } from '../update/report.ts';
+import { machineStatus, type StatusReport } from '../update/status.ts';
 import { withMachine } from './open-machine.ts';
 import { atMost } from './options.ts';
-
-/** What `status --json` prints. */
-export type StatusReport = {
-  /** Version of this object's form. */
-  readonly version: 1;
-  /** The image that the machine follows, with its tag. */
-  readonly image: string;
-  readonly gateways: readonly string[];
-  /** What the machine runs; null when that is no deployment. */
-  readonly running: Deployment | null;
-  /** What it boots next. */
-  readonly next: Deployment | null;
-  /** What a rollback leads to. */
-  readonly rollback: Deployment | null;
-  /** Whether a reboot would change what runs. */
-  readonly rebootNeeded: boolean;
-  readonly lastAttempt: Attempt | null;
-};
 
 export const statusCommand: Command<StatusReport> = {
   name: 'status',
@@ -29,18 +10,7 @@ export const statusCommand: Command<StatusReport> = {
   options: {},
   async run(context) {
     atMost(context.positionals, 0);
-    return withMachine(context, async ({ config, deployments, state }) => {
-      const roles = await deployments.roles(await deployments.list());
-      const { running, next, rollback } = roles;
-      return {
-        version: 1,
-        image: channelName(config),
-        gateways: config.gateways.map((url) => url.origin),
-        ...{ running: running ?? null, next: next ?? null, rollback: rollback ?? null },
-        rebootNeeded: next !== undefined && running?.id !== next.id,
-        lastAttempt: (await state.lastAttempt()) ?? null,
-      };
-    });
+    return withMachine(context, machineStatus);
   },
   print,
 };

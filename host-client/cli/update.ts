@@ -3,7 +3,7 @@ import { formatBytes, formatSeconds } from '../../shared/cli/format.ts';
 import type { UpdateReport } from '../update/report.ts';
 import { update } from '../update/update.ts';
 import { isOpen, rebootWhenAllowed, requireOpen } from '../update/windows.ts';
-import { withMachine } from './open-machine.ts';
+import { changingMachine } from './open-machine.ts';
 import { atMost } from './options.ts';
 
 export const updateCommand: Command<UpdateReport> = {
@@ -22,7 +22,7 @@ export const updateCommand: Command<UpdateReport> = {
     atMost(context.positionals, 0);
     const { options, signal } = context;
     const automatic = options.automatic === true;
-    return withMachine(context, async (machine) => {
+    return changingMachine(context, async (machine) => {
       const { line } = machine.config;
       if (automatic) requireOpen('a download', line.downloadWindow);
       const isApplied = !automatic || isOpen(line.applyWindow);

@@ -30,7 +30,23 @@ export type CommandIo = {
   readonly out: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
   readonly err: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
   readonly json: boolean;
+  /** Whether `err` is a log that reads a priority in front of each line (sd-daemon(3)). */
+  readonly hasPriorities?: boolean;
 };
+
+/** Priorities of syslog(3), as far as they are used. */
+const PRIORITIES = { error: 3, warning: 4, info: 6 } as const;
+
+/** A line for `err`, with its priority in front where that is read. */
+export function logLine(
+  io: Pick<CommandIo, 'hasPriorities'>,
+  priority: keyof typeof PRIORITIES,
+  text: string,
+): string {
+  // Each line of a text has its own.
+  const mark = io.hasPriorities ? `<${PRIORITIES[priority]}>` : '';
+  return text.replace(/^/gm, mark).concat('\n');
+}
 
 /**
  * One command. `name` has one or two words (`delta create`). `run` returns the object that `--json`
@@ -134,8 +150,9 @@ export function printError(thrown: unknown, program: string, io: CommandIo): voi
     return;
   }
   const where = error.where === undefined ? '' : ` (${error.where})`;
-  io.err.write(`${program}: ${error.code}: ${error.message}${where}\n`);
-  if (error.hint !== undefined) io.err.write(`${program}: ${error.hint}\n`);
+  const line = (text: string) => io.err.write(logLine(io, 'error', `${program}: ${text}`));
+  line(`${error.code}: ${error.message}${where}`);
+  if (error.hint !== undefined) line(error.hint);
   if (error.code === 'INTERNAL' && error.cause instanceof Error && process.env.SNAPGATE_DEBUG) {
     io.err.write(`${error.cause.stack}\n`);
   }
@@ -148,7 +165,7 @@ export function printError(thrown: unknown, program: string, io: CommandIo): voi
 export async function runProgram(
   program: Program,
   argv: readonly string[],
-  streams: Pick<CommandIo, 'out' | 'err'>,
+  streams: Pick<CommandIo, 'out' | 'err' | 'hasPriorities'>,
   signal: AbortSignal,
 ): Promise<number> {
   const io: CommandIo = { ...streams, json: argv.includes('--json') };

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
@@ -9,6 +9,7 @@ import {
   startFleet,
   TestMachine,
 } from '../support/fleet.ts';
+import { temporaryFolder } from '../support/temporary-folder.ts';
 import { putTinyImage, type TinyFiles, type TinyImage } from '../support/tiny-image.ts';
 
 const skipReason = fleetSkipReason();
@@ -164,5 +165,24 @@ describe('a machine with a gateway', () => {
     ]);
     const metrics = await (await fetch(`${fleet.gateway.url}/metrics`)).text();
     expect(metrics).toMatch(/snapgate_update_reports_total\{result="nothing".*\} 1/);
+  });
+
+  it('tells a program that listens, and whoever looks', async (ctx) => {
+    ctx.skip(skipReason !== undefined, skipReason);
+    const folder = await temporaryFolder(ctx);
+    const events = join(folder, 'events');
+    machine.runner = ['sh', '-c', `exec "$@" 3>${events}`, 'sh'];
+    const { json } = await machine.snaphost('update', '--progress-fd', '3');
+    machine.runner = [];
+    const lines = (await readFile(events, 'utf8')).trim().split('\n');
+    const told = lines.map((line) => JSON.parse(line));
+    expect(told.map(({ event, step }) => step ?? event)).toEqual(['recover', 'resolve', 'end']);
+    const { json: status } = await machine.snaphost('status');
+    const file = join(machine.root, 'run/snaphost/status.json');
+    const { written, ...shown } = JSON.parse(await readFile(file, 'utf8'));
+    expect(shown).toEqual(status);
+    expect(shown).toMatchObject({ version: 1, next: { manifest: json.to } });
+    expect(Date.parse(written)).toBeGreaterThan(Date.parse(shown.lastAttempt.time));
+    expect((await stat(file)).mode & 0o777).toBe(0o644);
   });
 });

@@ -1,0 +1,54 @@
+import { chmod, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Deployment } from '../deploy/deployment.ts';
+import { writeFileDurably } from '../system/files.ts';
+import { channelName, type Machine } from './machine.ts';
+import type { Attempt } from './report.ts';
+
+/** What `status --json` prints, and what stands in the status file. */
+export type StatusReport = {
+  /** Version of this object's form: new fields may come, others change with the number only. */
+  readonly version: 1;
+  /** The image that the machine follows, with its tag. */
+  readonly image: string;
+  readonly gateways: readonly string[];
+  /** What the machine runs; null when that is no deployment. */
+  readonly running: Deployment | null;
+  /** What it boots next. */
+  readonly next: Deployment | null;
+  /** What a rollback leads to. */
+  readonly rollback: Deployment | null;
+  /** Whether a reboot would change what runs. */
+  readonly rebootNeeded: boolean;
+  readonly lastAttempt: Attempt | null;
+};
+
+type WithStatus = Pick<Machine, 'config' | 'deployments' | 'state'>;
+
+/** How the machine is now. */
+export async function machineStatus(machine: WithStatus): Promise<StatusReport> {
+  const { config, deployments, state } = machine;
+  const { running, next, rollback } = await deployments.roles(await deployments.list());
+  return {
+    version: 1,
+    image: channelName(config),
+    gateways: config.gateways.map((url) => url.origin),
+    ...{ running: running ?? null, next: next ?? null, rollback: rollback ?? null },
+    rebootNeeded: next !== undefined && running?.id !== next.id,
+    lastAttempt: (await state.lastAttempt()) ?? null,
+  };
+}
+
+/**
+ * Writes how the machine is to `/run/snaphost/status.json`, for monitoring by whoever may not ask: the
+ * object of `status --json` with the time at which it was written. Replaced at once, never half there.
+ */
+export async function writeStatusFile(machine: WithStatus, now = new Date()): Promise<void> {
+  const folder = join(machine.config.root, 'run/snaphost');
+  const status = { ...(await machineStatus(machine)), written: now.toISOString() };
+  await mkdir(folder, { recursive: true });
+  // Whatever the umask of a service is.
+  await chmod(folder, 0o755);
+  const text = `${JSON.stringify(status, undefined, 2)}\n`;
+  await writeFileDurably(join(folder, 'status.json'), text, 0o644);
+}
