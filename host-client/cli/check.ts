@@ -20,7 +20,7 @@ export const checkCommand: Command<CheckReport> = {
     out.write(`${image}\nfrom ${from ?? 'nothing'}\nto   ${to}\n`);
     out.write(`whole image: ${formatBytes(fullBytes)}\n\n`);
     const rows = ways.map((way) => [
-      way.method,
+      way.steps > 1 ? `${way.steps} deltas` : way.method,
       way.bytes === null ? '' : formatBytes(way.bytes),
       ...timesOf(way),
       way.source?.slice('sha256:'.length, 'sha256:'.length + 12) ?? '',

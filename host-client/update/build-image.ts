@@ -1,3 +1,4 @@
+import { SnapgateError } from '../../shared/errors.ts';
 import type { HeldImage, LayerSource } from '../storage/storage.ts';
 import { type BuildResult, buildLayers } from './build.ts';
 import { download } from './fetch-way.ts';
@@ -6,6 +7,14 @@ import type { Run } from './obtain-image.ts';
 import { checkRoom } from './room.ts';
 import type { Target } from './target.ts';
 import type { Way } from './ways.ts';
+
+/** What is special about an image that a chain of deltas goes through. */
+export type BuildOptions = {
+  /** Its name; that of the machine's channel when absent. */
+  readonly name?: string | undefined;
+  /** No layer is fetched whole: another way is shorter then. */
+  readonly isStep?: boolean;
+};
 
 /**
  * Builds and registers an image whose blobs are there. Throws ENCODER_MISMATCH, and whatever keeps it
@@ -16,8 +25,10 @@ export async function buildImage(
   source: UpdateSource,
   target: Target,
   way: Way,
+  options: BuildOptions = {},
 ): Promise<{ image: HeldImage; built: BuildResult }> {
   const { config, downloads, events, storage } = run.machine;
+  const name = options.name ?? channelName(config);
   const { signal } = run.options;
   events.step('build');
   const expected = way.bounds?.installedBytes ?? 0;
@@ -28,6 +39,7 @@ export async function buildImage(
     ...(signal === undefined ? {} : { signal }),
   });
   const fetchWhole = async ({ blob }: LayerSource) => {
+    if (options.isStep) throw new SnapgateError('DELTA_INVALID', 'a step of a chain goes wrong');
     events.notice(`layer ${blob.digest} is fetched whole`);
     await checkRoom([
       { path: downloads.folder, bytes: await downloads.missingBytes([blob]), what: 'a layer' },
@@ -38,10 +50,10 @@ export async function buildImage(
   const context = { storage, downloads, limits: config.limits, fetchWhole };
   const built = await buildLayers(context, transaction, way);
   run.bytesWritten += built.bytesWritten;
-  events.step('register', channelName(config));
+  events.step('register', name);
   const { manifest, configBytes } = target;
   const image = await transaction.commit({
-    ...{ manifest, config: configBytes, name: channelName(config) },
+    ...{ manifest, config: configBytes, name },
   });
   return { image, built };
 }

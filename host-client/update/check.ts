@@ -1,7 +1,14 @@
 import type { Digest } from '../../shared/digest.ts';
 import type { PlanWay } from '../../shared/plan.ts';
-import { type ChooseContext, findOffers, type OfferedDelta, readyWay } from './choose-way.ts';
-import { expectedRate, secondsOf, type WaySeconds } from './estimate.ts';
+import type { OfferedChain } from './chain.ts';
+import {
+  type ChooseContext,
+  findOffers,
+  type OfferedDelta,
+  readyChain,
+  readyWay,
+} from './choose-way.ts';
+import { expectedRate, secondsOf, secondsOfChain, type WaySeconds } from './estimate.ts';
 import { channelName, type Machine } from './machine.ts';
 import { formatsOf } from './obtain-image.ts';
 import { sortSources } from './sources.ts';
@@ -18,6 +25,8 @@ export type CheckedWay = {
   readonly seconds: WaySeconds;
   /** Config digest of the held image that a delta starts from. */
   readonly source: Digest | null;
+  /** How many deltas are applied one after the other; 0 for whole layers. */
+  readonly steps: number;
   readonly reason: string | null;
 };
 
@@ -61,6 +70,7 @@ export async function checkForUpdate(machine: Machine, signal?: AbortSignal): Pr
     trust,
     storage,
     events,
+    platform,
     formats: await formatsOf(machine),
     ...(signal && { signal }),
   };
@@ -82,8 +92,26 @@ async function supportedWays(
   const offers = await findOffers(context, target, sources);
   const ways: CheckedWay[] = [{ ...describe(offers.full, rate), reason: offers.reason ?? null }];
   for (const offer of offers.deltas) ways.push(await checkOffer(context, target, offer, rate));
+  for (const offer of offers.chains ?? [])
+    ways.push(await checkChain(context, target, offer, rate));
   const cost = (way: CheckedWay) => way.bytes ?? Number.POSITIVE_INFINITY;
   return ways.sort((a, b) => (cost(a) === cost(b) ? 0 : cost(a) - cost(b)));
+}
+
+async function checkChain(
+  context: ChooseContext,
+  target: Target,
+  offer: OfferedChain,
+  rate: number | undefined,
+): Promise<CheckedWay> {
+  const way = { method: 'delta', source: offer.held.config, steps: offer.steps.length } as const;
+  const chain = await readyChain(context, target, offer);
+  if (typeof chain === 'string') {
+    const seconds = { make: null, download: null, build: null };
+    return { ...way, state: 'refused', bytes: null, seconds, reason: chain };
+  }
+  const seconds = secondsOfChain(chain, rate);
+  return { ...way, state: 'ready', bytes: chain.bytes, seconds, reason: null };
 }
 
 async function checkOffer(
@@ -95,7 +123,7 @@ async function checkOffer(
   const { state, reason = null, held } = offer;
   const { make = null, build = null } = offer.seconds ?? {};
   const seconds = { make, download: null, build };
-  const open = { method: 'delta', bytes: null, seconds, source: held.config } as const;
+  const open = { method: 'delta', bytes: null, seconds, source: held.config, steps: 1 } as const;
   const artifact = offer.artifact?.digest;
   if (artifact === undefined) return { ...open, state, reason };
   const way = await readyWay(context, target, held, artifact);
@@ -105,5 +133,7 @@ async function checkOffer(
 function describe(way: Way, rate: number | undefined): CheckedWay {
   const { method, bytes, source } = way;
   const seconds = secondsOf(way, rate);
-  return { method, state: 'ready', bytes, seconds, source: source?.config ?? null, reason: null };
+  const steps = method === 'delta' ? 1 : 0;
+  const from = source?.config ?? null;
+  return { method, state: 'ready', bytes, seconds, source: from, steps, reason: null };
 }

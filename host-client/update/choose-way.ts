@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { DELTA_ANNOTATION } from '../../shared/delta/annotations.ts';
 import {
   covers,
@@ -10,15 +9,19 @@ import {
 import type { Digest } from '../../shared/digest.ts';
 import { type ErrorCode, SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { ContentReader } from '../../shared/oci/content.ts';
+import type { Platform } from '../../shared/oci/manifest.ts';
 import { DELTA_ARTIFACT } from '../../shared/oci/media-types.ts';
 import type { PlanWay } from '../../shared/plan.ts';
 import type { Config } from '../config.ts';
-import type { GatewayApi, JobAnswer } from '../net/gateway-api.ts';
+import type { GatewayApi } from '../net/gateway-api.ts';
 import type { HeldImage, Storage } from '../storage/storage.ts';
-import { readDelta } from './delta-artifact.ts';
+import { type Chain, type OfferedChain, openChain } from './chain.ts';
+import { readDelta, type TrustedDelta } from './delta-artifact.ts';
 import type { UpdateEvents } from './events.ts';
+import { orderOffers } from './order-offers.ts';
 import type { Target } from './target.ts';
 import type { Trust } from './trust.ts';
+import { printable, waitForDelta } from './wait-for-delta.ts';
 import { deltaWay, fullWay, type Way } from './ways.ts';
 
 /** Most images that a gateway is told of. */
@@ -32,6 +35,7 @@ export type ChooseContext = {
   /** Undefined for a registry that is known to be no gateway, and for a file. */
   readonly api: GatewayApi | undefined;
   readonly trust: Trust;
+  readonly platform: Platform;
   readonly storage: Pick<Storage, 'presentDepth' | 'holdsLayer'>;
   readonly events: UpdateEvents;
   /** The formats that can be applied here, most wanted first. */
@@ -51,12 +55,21 @@ export type Offers = {
   readonly full: Way;
   /** Ready ones first, smallest first. */
   readonly deltas: readonly OfferedDelta[];
+  /** Smallest first; all are ready. */
+  readonly chains?: readonly OfferedChain[];
   /** Why there are no deltas, where that is not for lack of a source. */
   readonly reason?: string;
 };
 
-/** The chosen way, and why it is not a delta where one could have been expected. */
-export type Choice = { readonly way: Way; readonly fallbackReason?: string | undefined };
+/**
+ * The chosen way, and why it is not a delta where one could have been expected. A chain is gone
+ * instead of the way, where there is one.
+ */
+export type Choice = {
+  readonly way: Way;
+  readonly chain?: Chain;
+  readonly fallbackReason?: string | undefined;
+};
 
 /**
  * Asks which ways there are. The gateway's answer is advice: what does not fit the signed target is
@@ -93,7 +106,11 @@ export async function findOffers(
       ? [{ ...way, held: image }]
       : [];
   });
-  return { full, deltas };
+  const chains = (plan.chains ?? []).flatMap((chain): OfferedChain[] => {
+    const image = sources.find((candidate) => candidate.config === chain.sourceConfig);
+    return image === undefined ? [] : [{ ...chain, held: image }];
+  });
+  return { full, deltas, chains };
 }
 
 /** Whether a machine that reads some formats reads one by its name. */
@@ -136,7 +153,14 @@ export async function chooseWay(
   const { full } = offers;
   const reasons: string[] = offers.reason === undefined ? [] : [offers.reason];
   if (full.bytes === 0) return { way: full };
-  for (const offer of inOrder(context, offers.deltas)) {
+  for (const offer of orderOffers(context, offers)) {
+    if ('steps' in offer) {
+      const chain = await readyChain(context, target, offer);
+      if (typeof chain === 'string') reasons.push(chain);
+      else if (chain.bytes < full.bytes) return { way: full, chain };
+      else reasons.push('the chain of deltas is not smaller than the full pull');
+      continue;
+    }
     if (offer.state === 'refused') {
       reasons.push(offer.reason ?? 'the gateway makes no delta');
       continue;
@@ -154,30 +178,6 @@ export async function chooseWay(
   return { way: full, ...(fallbackReason === '' ? {} : { fallbackReason }) };
 }
 
-/**
- * The offers in the order in which they are tried: as they come, but one in a more wanted format than
- * what is ready is waited for where it is made sooner than the ready one is fetched.
- */
-function inOrder(
-  { config, lineRate, formats }: ChooseContext,
-  offers: readonly OfferedDelta[],
-): OfferedDelta[] {
-  const ready = offers.find((offer) => offer.state === 'ready');
-  const readyBytes = ready?.bytes ?? 0;
-  if (ready === undefined || readyBytes < config.smallestDelta) return [...offers];
-  const rank = ({ format }: OfferedDelta) => {
-    const needs = format === undefined ? undefined : parseFormatName(format);
-    const found = formats.findIndex((has) => needs !== undefined && covers(has, needs));
-    return found < 0 ? formats.length : found;
-  };
-  const isWorthIt = (offer: OfferedDelta) => {
-    const make = offer.seconds?.make;
-    if (offer.state === 'ready' || make === undefined || rank(offer) >= rank(ready)) return false;
-    return lineRate === undefined || make < readyBytes / lineRate;
-  };
-  return [...offers.filter(isWorthIt), ...offers.filter((offer) => !isWorthIt(offer))];
-}
-
 /** The way through a delta that is made; or why it cannot be gone. */
 export async function readyWay(
   context: ChooseContext,
@@ -188,13 +188,37 @@ export async function readyWay(
   return orReason(() => tryDelta(context, target, held, artifact));
 }
 
+/** A chain whose deltas are made; or why it cannot be gone. */
+export async function readyChain(
+  context: ChooseContext,
+  target: Target,
+  offer: OfferedChain,
+): Promise<Chain | string> {
+  return orReason(() => openChain(context, target, offer));
+}
+
 async function tryDelta(
-  { config, source, trust, storage, formats, signal }: ChooseContext,
+  context: ChooseContext,
   target: Target,
   held: HeldImage,
   artifact: Digest,
 ): Promise<Way> {
-  const expected = { target, sourceConfig: held.config };
+  const delta = await judgeDelta(context, target, held.config, artifact);
+  const way = await deltaWay(target, context.storage, held, delta);
+  return { ...way, bytes: way.bytes + delta.size };
+}
+
+/**
+ * Reads a delta that is signed and made for machines like this one. Throws LIMIT_EXCEEDED,
+ * UNSUPPORTED, and as readDelta.
+ */
+export async function judgeDelta(
+  { config, source, trust, formats, signal }: ChooseContext,
+  target: Target,
+  sourceConfig: Digest,
+  artifact: Digest,
+): Promise<TrustedDelta> {
+  const expected = { target, sourceConfig };
   const delta = await readDelta(source, artifact, expected, trust, signal);
   const window = delta.bounds?.windowBytes ?? 0;
   if (window > 2 ** config.limits.windowLog) {
@@ -204,54 +228,7 @@ async function tryDelta(
   if (format !== undefined && !isReadable(formats, nameOfNote(format) ?? format)) {
     throw new SnapgateError('UNSUPPORTED', `the delta is for other machines: ${printable(format)}`);
   }
-  const way = await deltaWay(target, storage, held, delta);
-  return { ...way, bytes: way.bytes + delta.size };
-}
-
-/** Has a delta made. Throws JOB_FAILED when that fails or takes longer than configured. */
-async function waitForDelta(
-  context: ChooseContext,
-  target: Target,
-  offer: OfferedDelta,
-): Promise<Digest> {
-  const { api, config, events, signal } = context;
-  const pause = context.pause ?? pauseFor;
-  const longest = config.waits.deltaSeconds;
-  if (api === undefined || longest === 0) throw notMade('it is not made yet');
-  const request = {
-    source: offer.held.config,
-    target: target.manifest.digest,
-    ...(offer.format === undefined ? {} : { format: offer.format }),
-  };
-  events.step('wait', 'the gateway makes the delta');
-  let answer: JobAnswer = await api.requestDelta(request, signal);
-  for (let waited = 0; ; ) {
-    const { job, retryAfter } = answer;
-    if (job.artifact !== undefined) return job.artifact.digest;
-    if (job.state === 'failed' || job.state === 'done') {
-      throw notMade(
-        job.error === undefined ? 'it failed' : `${job.error.code}: ${job.error.message}`,
-      );
-    }
-    events.progress(Math.round((job.progress ?? 0) * 100), 100, 'parts');
-    const seconds = Math.min(60, Math.max(1, retryAfter));
-    if (waited + seconds > longest) throw notMade(`not within ${longest} s`);
-    await pause(seconds * 1000, signal);
-    waited += seconds;
-    answer = await api.deltaJob(job.id, signal);
-  }
-}
-
-function notMade(why: string): SnapgateError {
-  return new SnapgateError('JOB_FAILED', `the gateway made no delta: ${printable(why)}`);
-}
-
-function printable(text: string): string {
-  return text.replace(/[^\x20-\x7e]/g, '?').slice(0, 300);
-}
-
-async function pauseFor(milliseconds: number, signal?: AbortSignal): Promise<void> {
-  await sleep(milliseconds, undefined, signal === undefined ? {} : { signal });
+  return delta;
 }
 
 /** What stops the full pull as well; everything else is a reason to take it. */

@@ -66,6 +66,14 @@ export function secondsOf(way: Way, rate: number | undefined): WaySeconds {
   };
 }
 
+/** How long a chain of deltas takes, all of which are ready. */
+export function secondsOfChain(
+  { bytes, build }: { readonly bytes: number; readonly build: number },
+  rate: number | undefined,
+): WaySeconds {
+  return { make: 0, download: downloadSeconds(bytes, rate), build: roundEstimate(build) };
+}
+
 /** All of it; null when a part is not known. */
 export function totalSeconds({ make, download, build }: WaySeconds): number | null {
   return make === null || download === null || build === null ? null : make + download + build;

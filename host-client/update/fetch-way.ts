@@ -2,7 +2,7 @@ import { formatBytes, formatSeconds } from '../../shared/cli/format.ts';
 import { toSnapgateError } from '../../shared/errors.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
 import { type Choice, fallbackReasonOf } from './choose-way.ts';
-import { expectedRate, secondsOf, totalSeconds } from './estimate.ts';
+import { expectedRate, secondsOf, secondsOfChain, totalSeconds } from './estimate.ts';
 import type { UpdateSource } from './machine.ts';
 import type { Run } from './obtain-image.ts';
 import { checkRoom, needsOf } from './room.ts';
@@ -13,19 +13,21 @@ import { fullWay, type Way } from './ways.ts';
 export type Estimate = { readonly bytes: number; readonly seconds: number | null };
 
 /** Says what is to come, before it begins. */
-export async function announce({ machine }: Run, way: Way): Promise<Estimate> {
+export async function announce({ machine }: Run, { way, chain }: Choice): Promise<Estimate> {
   const { config, events, state } = machine;
   const rate = expectedRate(await state.lineRate(), config.line.bytesPerSecond);
-  const parts = secondsOf(way, rate);
+  const { bytes } = chain ?? way;
+  const parts = chain === undefined ? secondsOf(way, rate) : secondsOfChain(chain, rate);
   const seconds = totalSeconds(parts);
-  if (way.bytes > 0) {
+  if (bytes > 0) {
     const time = seconds ?? parts.build;
     const scope = seconds === null ? 'to build it' : 'in all';
     const about = time === null ? '' : `, about ${formatSeconds(time)} ${scope} (an estimate)`;
-    const how = way.method === 'delta' ? 'by delta' : 'whole layers';
-    events.notice(`${how}: ${formatBytes(way.bytes)} to fetch${about}`);
+    const single = way.method === 'delta' ? 'by delta' : 'whole layers';
+    const how = chain === undefined ? single : `by ${chain.steps.length} deltas in a row`;
+    events.notice(`${how}: ${formatBytes(bytes)} to fetch${about}`);
   }
-  return { bytes: way.bytes, seconds };
+  return { bytes, seconds };
 }
 
 /**
@@ -58,7 +60,8 @@ export async function fetchWay(
   }
 }
 
-async function makeRoom(run: Run, blobs: readonly Descriptor[], way: Way): Promise<void> {
+/** Removes downloads that are not wanted any more, and throws NO_SPACE where a way does not fit. */
+export async function makeRoom(run: Run, blobs: readonly Descriptor[], way: Way): Promise<void> {
   const { downloads, events, storage } = run.machine;
   events.step('room');
   // What an earlier update left over is in the way now.

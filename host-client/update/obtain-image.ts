@@ -1,12 +1,21 @@
 import type { LayerFormat } from '../../shared/delta/formats.ts';
+import type { Digest } from '../../shared/digest.ts';
 import { toSnapgateError } from '../../shared/errors.ts';
 import type { Deployment } from '../deploy/deployment.ts';
 import type { HeldImage } from '../storage/storage.ts';
 import { buildImage } from './build-image.ts';
-import { type Choice, type ChooseContext, chooseWay, findOffers } from './choose-way.ts';
+import type { ChainStep } from './chain.ts';
+import {
+  type Choice,
+  type ChooseContext,
+  chooseWay,
+  fallbackReasonOf,
+  findOffers,
+} from './choose-way.ts';
 import { encoderBytes, readableFormats, recompressingFormat, trustedFormats } from './encoders.ts';
 import { expectedRate } from './estimate.ts';
 import { announce, type Estimate, fetchWay } from './fetch-way.ts';
+import { goChain, removePassed } from './go-chain.ts';
 import { importImage } from './import-image.ts';
 import { channelName, type Machine, type UpdateSource } from './machine.ts';
 import { sortSources } from './sources.ts';
@@ -34,6 +43,8 @@ export type Run = {
   readonly next: Deployment | undefined;
   /** Bytes of downloads and file content written so far. */
   bytesWritten: number;
+  /** Images that a chain of deltas went through so far. */
+  readonly passed: HeldImage[];
 };
 
 /** How the target came, and the image that it is in storage now. */
@@ -73,12 +84,31 @@ export async function obtainImage(
     run.bytesWritten += choice.way.bytes;
     return { method: 'full', fallbackReason, image, estimate };
   }
-  const choice = await choose(run, source, target, held);
+  const obtained = await goBestWay(run, source, target, held);
+  if (obtained.image !== undefined) await removePassed(run);
+  return obtained;
+}
+
+/** Goes the best way, and once more without what turned out not to work. */
+async function goBestWay(
+  run: Run,
+  source: UpdateSource,
+  target: Target,
+  held: readonly HeldImage[],
+): Promise<Obtained> {
+  const choice = await choose(run, source, target, held, { chains: !run.options.downloadOnly });
+  let at: Failed = { target: target.manifest.digest, artifact: choice.way.artifact };
+  const onStep = ({ target: { manifest }, delta: { artifact } }: ChainStep) => {
+    at = { target: manifest.digest, artifact };
+  };
   try {
-    return await goWay(run, source, target, choice);
+    if (choice.chain === undefined) return await goWay(run, source, target, choice);
+    const estimate = await announce(run, choice);
+    return { ...(await goChain(run, source, choice.chain, onStep)), estimate };
   } catch (thrown) {
-    const reason = await distrustEncoders(run, source, target, choice, thrown);
-    const other = await choose(run, source, target, held);
+    const reason = await reasonToGoOn(run, source, choice, at, thrown);
+    const now = [...run.passed, ...held];
+    const other = await choose(run, source, target, now, { chains: false });
     return await goWay(run, source, target, {
       way: other.way,
       fallbackReason: joined(reason, other.fallbackReason),
@@ -106,7 +136,7 @@ async function goWay(
 }
 
 async function fetched(run: Run, source: UpdateSource, target: Target, choice: Choice) {
-  const estimate = await announce(run, choice.way);
+  const estimate = await announce(run, choice);
   return { ...(await fetchWay(run, source, target, choice)), estimate };
 }
 
@@ -114,25 +144,46 @@ function joined(...reasons: readonly (string | undefined)[]): string | undefined
   return reasons.filter(Boolean).join('; ') || undefined;
 }
 
+/** The delta that failed, and the image that it leads to. */
+type Failed = { readonly target: Digest; readonly artifact: Digest | undefined };
+
+/**
+ * Why another way is tried: encoders that went wrong, or something about a chain. Throws anything else
+ * that was thrown.
+ */
+async function reasonToGoOn(
+  run: Run,
+  source: UpdateSource,
+  { chain }: Choice,
+  failed: Failed,
+  thrown: unknown,
+): Promise<string> {
+  const distrusted = await distrustEncoders(run, source, failed, thrown);
+  if (distrusted !== undefined) return distrusted;
+  const reason = chain === undefined ? undefined : fallbackReasonOf(thrown);
+  if (reason === undefined) throw thrown;
+  run.machine.events.notice(`the chain of deltas is given up: ${reason}`);
+  return reason;
+}
+
 /**
  * Encoders that went wrong once are not relied on again for a time, and the gateway is told. Answers
- * with what was wrong; throws anything else that was thrown.
+ * with what was wrong; undefined for anything else that was thrown.
  */
 async function distrustEncoders(
   { machine, options }: Run,
   { api }: UpdateSource,
-  target: Target,
-  { way }: Choice,
+  { target, artifact }: Failed,
   thrown: unknown,
-): Promise<string> {
+): Promise<string | undefined> {
   const { code, message } = toSnapgateError(thrown);
   const format = recompressingFormat(await formatsOf(machine));
-  if (code !== 'ENCODER_MISMATCH' || format === undefined) throw thrown;
+  if (code !== 'ENCODER_MISMATCH' || format === undefined) return undefined;
   const { events, state } = machine;
   await state.recordDistrust({ format, time: Date.now() });
   events.notice(`${message}; another way is taken`);
-  if (api !== undefined && way.artifact !== undefined) {
-    const report = { target: target.manifest.digest, artifact: way.artifact, format };
+  if (api !== undefined && artifact !== undefined) {
+    const report = { target, artifact, format };
     // It is for others; this update goes on without.
     await api.reportEncoders(report, options.signal).catch((failed: unknown) => {
       options.signal?.throwIfAborted();
@@ -153,17 +204,18 @@ async function choose(
   source: UpdateSource,
   target: Target,
   held: readonly HeldImage[],
+  { chains }: { readonly chains: boolean },
 ): Promise<Choice> {
   const { machine, options, next } = run;
   machine.events.step('plan');
   const context: ChooseContext = {
     ...{ config: machine.config, source: source.reader, api: source.api, trust: source.trust },
-    ...{ storage: machine.storage, events: machine.events },
+    ...{ storage: machine.storage, events: machine.events, platform: machine.platform },
     formats: await formatsOf(machine),
     lineRate: expectedRate(await machine.state.lineRate(), machine.config.line.bytesPerSecond),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   };
   const sources = options.full ? [] : sortSources(held, machine.config, next?.config);
   const offers = await findOffers(context, target, sources);
-  return await chooseWay(context, target, offers);
+  return await chooseWay(context, target, chains ? offers : { ...offers, chains: [] });
 }

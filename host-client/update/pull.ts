@@ -22,7 +22,14 @@ export async function pullImage(machine: Machine, options: PullOptions = {}): Pr
     events.step('recover');
     await deployments.recover();
     const { next } = await deployments.roles(await deployments.list());
-    const run: Run = { machine, options, started: performance.now(), next, bytesWritten: 0 };
+    const run: Run = {
+      machine,
+      options,
+      started: performance.now(),
+      next,
+      bytesWritten: 0,
+      passed: [],
+    };
     events.step('resolve', channelName(config));
     const source = await machine.connect(signal);
     const trusted = await resolveTarget(source, source.wanted ?? config.tag, platform, signal);

@@ -83,7 +83,7 @@ async function runUpdate(
   events.step('recover');
   await deployments.recover();
   const { next } = await deployments.roles(await deployments.list());
-  const run: Run = { machine, options, started: trace.started, next, bytesWritten: 0 };
+  const run: Run = { machine, options, started: trace.started, next, bytesWritten: 0, passed: [] };
   trace.from = next?.manifest;
 
   events.step('resolve', channelName(config));

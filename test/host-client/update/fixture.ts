@@ -95,6 +95,7 @@ export function chooseIn(
       smallestDelta: 0,
     },
     ...{ source: store, api, trust: trustIn(store), storage, events: NO_EVENTS },
+    platform: PLATFORM,
     formats: [
       { kind: 'snapgate', recompress: MACHINE },
       { kind: 'snapgate' },
