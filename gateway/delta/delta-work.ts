@@ -31,6 +31,8 @@ export type OpenRequest = {
   readonly stretch: Stretch;
   /** Folder for the contents. */
   readonly folder: string;
+  /** Most bytes of contents. */
+  readonly maxBytes: number;
   /**
    * Wants recipes: of encoders that take at most so much memory, in bytes, and that all machines of
    * a class have.

@@ -39,7 +39,7 @@ async function answer(request: WorkRequest): Promise<WorkResult[WorkRequest['kin
   return matchStretches(fresh, candidates, request);
 }
 
-function open({ file: path, stretch, folder, prove }: OpenRequest) {
+function open({ file: path, stretch, folder, maxBytes, prove }: OpenRequest) {
   scratch ??= new ScratchFile(join(folder, `unpacked-${threadId}`));
   const { read } = file(path);
   const source = {
@@ -51,7 +51,7 @@ function open({ file: path, stretch, folder, prove }: OpenRequest) {
     },
   };
   const proving = prove && { ...prove, encoders: encodersFor(encoders, prove.machines) };
-  return openPacked(source, scratch, proving);
+  return openPacked(source, { scratch, proving, maxBytes });
 }
 
 parentPort?.on('message', async (request: WorkRequest) => {

@@ -4,9 +4,11 @@ import { type Encoders, recipeCost } from '../../shared/recompress/encoders.ts';
 import { unpackPart } from '../../shared/recompress/formats.ts';
 import {
   type ByteSource,
+  DEFAULT_UNPACK_LIMITS,
   type PackedFormat,
   type PackedPart,
   readChunks,
+  type UnpackLimits,
 } from '../../shared/recompress/part.ts';
 import { findRecipe } from '../../shared/recompress/prove.ts';
 import { formatRecipe } from '../../shared/recompress/recipe.ts';
@@ -49,22 +51,35 @@ export type ProvedRecipe = {
 /** Where recipes are wanted: by what encoders, and what memory each may take, in bytes. */
 export type Proving = { readonly encoders: Encoders; readonly maxMemoryBytes: number };
 
+/** Content of a stream that is larger than this many times the stream is left packed. */
+const MAX_RATIO = 200;
 /** Members smaller than this, in bytes, are not worth naming a source of their own. */
 const MIN_MEMBER = 512;
 
+/** Where contents go, whether they must be packed again, and how many bytes they may have together. */
+export type OpenOptions = {
+  readonly scratch: ScratchFile;
+  readonly proving: Proving | undefined;
+  readonly maxBytes: number;
+};
+
 /**
  * Takes a file apart and appends the contents of its compressed streams to `scratch`. With `proving`
- * only streams count that can be packed again. Undefined when there is none.
+ * only streams count that can be packed again. Streams beyond `maxBytes` stay as they are. Undefined
+ * when none is opened.
  */
 export async function openPacked(
   source: ByteSource,
-  scratch: ScratchFile,
-  proving: Proving | undefined,
+  options: OpenOptions,
 ): Promise<OpenedPart[] | undefined> {
   const parts: OpenedPart[] = [];
-  for (const part of await analyse(source)) {
+  let left = options.maxBytes;
+  for (const part of await analyse(source, limitsFor(left))) {
     const opened =
-      part.kind === 'packed' ? await openStream(source, part, scratch, proving) : undefined;
+      part.kind === 'packed'
+        ? await openStream(source, part, { ...options, maxBytes: left })
+        : undefined;
+    left -= opened?.content.size ?? 0;
     const last = parts.at(-1);
     if (opened !== undefined) parts.push(opened);
     else if (last?.kind === 'raw') {
@@ -74,15 +89,21 @@ export async function openPacked(
   return parts.some((part) => part.kind === 'packed') ? parts : undefined;
 }
 
+function limitsFor(bytes: number): UnpackLimits {
+  const maxUnpackedBytes = Math.min(DEFAULT_UNPACK_LIMITS.maxUnpackedBytes, Math.max(1, bytes));
+  return { ...DEFAULT_UNPACK_LIMITS, maxRatio: MAX_RATIO, maxUnpackedBytes };
+}
+
 async function openStream(
   source: ByteSource,
   part: PackedPart,
-  scratch: ScratchFile,
-  proving: Proving | undefined,
+  { scratch, proving, maxBytes }: OpenOptions,
 ): Promise<OpenedStream | undefined> {
+  if (maxBytes <= 0) return undefined;
   const start = scratch.position;
   try {
-    for await (const bytes of unpackPart(source, part)) scratch.append(bytes);
+    const unpacked = unpackPart(source, part, limitsFor(maxBytes));
+    for await (const bytes of unpacked) scratch.append(bytes);
     const size = scratch.position - start;
     const content = scratch.source(start, size);
     const recipe = size > 0 && proving ? await prove(source, part, content, proving) : undefined;
@@ -125,7 +146,8 @@ async function membersOf(content: ByteSource): Promise<Member[]> {
   const add = () => {
     if (name !== undefined && to - from >= MIN_MEMBER) members.push(hashed(content, from, to));
   };
-  for (const part of await analyse(content)) {
+  // Packed members are of no interest here, so that none is unpacked.
+  for (const part of await analyse(content, limitsFor(1))) {
     if (part.name === undefined || part.name !== name) {
       add();
       name = part.name;

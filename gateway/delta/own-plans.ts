@@ -53,6 +53,11 @@ export type OwnPlanOptions = PlanOptions & {
 /** Files smaller than this, in bytes, are not opened. */
 const MIN_OPENED = 64;
 const MIN_MATCHED = 48;
+/**
+ * Most bytes that a file may hold once it is opened, and most that all of them may together: this
+ * many times what they are as they stand, besides what any may have.
+ */
+const MAX_OPENED = { file: 64, layer: 8, any: 64 * 1024 * 1024 } as const;
 /** Files that are worked on ahead of the one that is written. */
 const LOOK_AHEAD = 64;
 
@@ -65,10 +70,13 @@ export class OwnPlans {
   readonly #changed = new Map<string, number>();
   readonly #opened = new Map<SourceContent, Promise<readonly OpenedPart[] | undefined>>();
   #next = 0;
+  /** How many bytes may still be opened. */
+  #allowance: number;
 
   constructor(layer: TargetLayer, options: OwnPlanOptions) {
     this.#layer = layer;
     this.#options = options;
+    this.#allowance = 4 * MAX_OPENED.any + MAX_OPENED.layer * layer.spool.size;
     if (options.encoderBytes === 0) return;
     for (const [i, file] of layer.files.entries()) {
       if (options.chooser.choose(file).same === undefined) this.#changed.set(file.facts.sha256, i);
@@ -107,7 +115,7 @@ export class OwnPlans {
     }
     const opened = await pool.run({
       ...{ kind: 'open', file: this.#layer.spool.path, folder },
-      stretch: { offset: file.offset, size: file.size },
+      ...{ stretch: { offset: file.offset, size: file.size }, maxBytes: this.#allowed(file.size) },
       prove: { maxMemoryBytes: encoderBytes, machines },
     });
     if (opened === undefined) return planFile(this.#layer, file, this.#options);
@@ -162,6 +170,7 @@ export class OwnPlans {
       .run({
         ...{ kind: 'open', file: store.spool.path, folder },
         stretch: { offset: content.offset, size: content.size },
+        maxBytes: this.#allowed(content.size),
       })
       .then((opened) => {
         this.#count(opened ?? []);
@@ -172,8 +181,16 @@ export class OwnPlans {
   }
 
   #count(parts: readonly OpenedPart[]): void {
-    for (const part of parts)
-      if (part.kind === 'packed') this.#options.onSpooled(part.content.size);
+    for (const part of parts) {
+      if (part.kind !== 'packed') continue;
+      this.#options.onSpooled(part.content.size);
+      this.#allowance -= part.content.size;
+    }
+  }
+
+  /** Most bytes that a file of a size may hold. */
+  #allowed(size: number): number {
+    return Math.max(0, Math.min(this.#allowance, MAX_OPENED.any + MAX_OPENED.file * size));
   }
 }
 

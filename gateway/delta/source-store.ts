@@ -64,11 +64,15 @@ export class SourceStore implements SourceTree {
     const headersWriter = await SpoolWriter.create(headersPath, options.budget);
     const spooler = new HeaderSpooler(headersWriter);
     const tree = new MergedTree<Placed>();
+    let entries = 0;
     try {
       for (const index of image.manifest.layers.keys()) {
         tree.beginLayer();
         const headers = spooler.layer(image.config.rootfs.diff_ids[index] as Digest);
-        await addLayer(tree, writer, headers, image, index, options);
+        // All entries of an image are kept in memory: the limit is for the layers together.
+        const maxEntries = options.limits.tar.maxEntries - entries;
+        const limits = { ...options.limits, tar: { ...options.limits.tar, maxEntries } };
+        entries += await addLayer(tree, writer, headers, image, index, { ...options, limits });
         headers.end();
       }
       await writer.close();
@@ -124,6 +128,7 @@ export class SourceStore implements SourceTree {
   }
 }
 
+/** Returns how many entries the layer has. */
 async function addLayer(
   tree: MergedTree<Placed>,
   writer: SpoolWriter,
@@ -131,7 +136,8 @@ async function addLayer(
   image: ImageSide,
   index: number,
   options: SourceStoreOptions,
-): Promise<void> {
+): Promise<number> {
+  let entries = 0;
   let entry: TarEntry | undefined;
   let placed: Placed = { offset: -1, size: 0 };
   const finish = () => (placed.offset < 0 ? undefined : writer.skipTo(placed.offset + placed.size));
@@ -143,6 +149,7 @@ async function addLayer(
     await headers.take(event);
     if (event.kind === 'entry') {
       await finish();
+      entries += 1;
       entry = event.entry;
       const keeps = entry.sparse === undefined || entry.realSize <= MAX_SPARSE_BYTES;
       placed = { offset: keeps ? writer.position : -1, size: entry.realSize };
@@ -153,6 +160,7 @@ async function addLayer(
     }
   }
   await finish();
+  return entries;
 }
 
 /** Writes stored bytes of a file where they belong: those of a sparse file go into its runs. */

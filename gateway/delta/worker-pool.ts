@@ -12,6 +12,9 @@ type Answer = {
   readonly error?: ReturnType<SnapgateError['toJSON']>;
 };
 
+/** Beyond this much a thread ends, instead of the process. */
+const MAX_HEAP_MB = 768;
+
 /** A fixed number of worker threads that take requests in turn. */
 export class WorkerPool {
   readonly size: number;
@@ -49,9 +52,11 @@ export class WorkerPool {
   }
 
   #start(): void {
-    const worker = new Worker(new URL('./delta-worker.ts', import.meta.url));
+    const worker = new Worker(new URL('./delta-worker.ts', import.meta.url), {
+      resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB },
+    });
     worker.on('message', (answer: Answer) => this.#finish(worker, answer));
-    worker.on('error', (error) => this.#fail(error));
+    worker.on('error', (error) => this.#fail(threadError(error)));
     this.#workers.push(worker);
     this.#idle.push(worker);
   }
@@ -81,4 +86,13 @@ export class WorkerPool {
     this.#running.clear();
     for (const task of tasks) task.reject(this.#failure);
   }
+}
+
+/** What ended a thread; one that ran out of memory had content of a kind that no limit foresees. */
+export function threadError(error: Error): Error {
+  if ((error as NodeJS.ErrnoException).code !== 'ERR_WORKER_OUT_OF_MEMORY') return error;
+  return new SnapgateError('LIMIT_EXCEEDED', 'making the delta takes more memory than allowed', {
+    cause: error,
+    hint: 'Allow more memory, or pull the image as it is.',
+  });
 }

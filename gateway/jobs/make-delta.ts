@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
+import { threadError } from '../delta/worker-pool.ts';
 import type { MadeDelta, MakeDelta } from './delta-jobs.ts';
 import type { DeltaThreadTask, FromDeltaThread, ToDeltaThread } from './delta-thread-messages.ts';
 
@@ -30,7 +31,10 @@ export function makeDeltaInThread({
       sourceCredentials: credentials(request.sourceRepository),
       targetCredentials: credentials(request.repository),
     };
-    const worker = new Worker(new URL('./delta-thread.ts', import.meta.url), { workerData });
+    const worker = new Worker(new URL('./delta-thread.ts', import.meta.url), {
+      workerData,
+      resourceLimits: { maxOldGenerationSizeMb: common.memoryBytes / 2 ** 20 },
+    });
     const tell = (message: ToDeltaThread) => worker.postMessage(message);
     const onAbort = () => {
       tell({ kind: 'abort' });
@@ -54,7 +58,7 @@ export function makeDeltaInThread({
             );
           }
         });
-        worker.once('error', reject);
+        worker.once('error', (error) => reject(threadError(error)));
         worker.once('exit', () => reject(new SnapgateError('JOB_FAILED', 'the thread ended')));
       });
     } finally {

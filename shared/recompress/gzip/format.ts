@@ -8,6 +8,8 @@ import { GZIP_TRAILER_SIZE, readGzipHeader } from './header.ts';
 
 /** Streams up to this size are inflated in one call, which is many times faster for small ones. */
 const SMALL = 256 * 1024;
+/** Content of less is no bomb, in bytes. */
+const LEAST_BOMB = 2 ** 20;
 
 async function inflatedSize(
   source: ByteSource,
@@ -26,7 +28,15 @@ async function inflatedSize(
   const input = Readable.from(readChunks(source, offset, left));
   input.once('error', (error) => inflate.destroy(error));
   const content = bounded(input.pipe(inflate), left, limits);
-  while (!(await content.next()).done);
+  let size = 0;
+  for await (const { length } of content) {
+    size += length;
+    // By what was read so far: a file of many such streams would take long before it is refused.
+    if (size > Math.max(LEAST_BOMB, inflate.bytesWritten * limits.maxRatio)) {
+      inflate.destroy();
+      throw new RangeError('the stream unpacks to too much');
+    }
+  }
   input.destroy();
   return inflate.bytesWritten;
 }
