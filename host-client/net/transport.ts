@@ -13,13 +13,15 @@ import {
 export type TransportOptions = {
   /** Until the answer's headers have come, connecting included. */
   readonly answerTimeoutMs?: number;
-  /** Longest wait for the next piece of a body. */
+  /** Longest wait for the next {@link LEAST_BYTES} of a body. */
   readonly stallTimeoutMs?: number;
   /** PEM of the certificate authorities to trust, instead of Node's own. */
   readonly ca?: string | undefined;
 };
 
 const MAX_HEADER_BYTES = 64 * 1024;
+/** A body that brings less in the time of a stall is one: byte by byte it would never end. */
+const LEAST_BYTES = 1024;
 const HINT = 'Check the network and the gateway, then run the same command again.';
 
 /**
@@ -104,12 +106,20 @@ async function* guarded(
   stallTimeoutMs: number,
 ): AsyncGenerator<Uint8Array> {
   const chunks = response[Symbol.asyncIterator]();
+  let waited = 0;
+  let came = 0;
   try {
     for (;;) {
-      const timer = setTimeout(() => response.destroy(timeout(call.url)), stallTimeoutMs);
+      const start = performance.now();
+      const left = Math.max(0, stallTimeoutMs - waited);
+      const timer = setTimeout(() => response.destroy(timeout(call.url)), left);
       const next = await chunks.next().finally(() => clearTimeout(timer));
       if (next.done) return;
-      yield next.value as Buffer;
+      const chunk = next.value as Buffer;
+      came += chunk.length;
+      waited = came >= LEAST_BYTES ? 0 : waited + performance.now() - start;
+      if (came >= LEAST_BYTES) came = 0;
+      yield chunk;
     }
   } catch (thrown) {
     throw transportError(thrown, call);

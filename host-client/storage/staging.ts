@@ -1,6 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { SnapgateError } from '../../shared/errors.ts';
 import { SendStreamEncoder, streamHeader } from '../../shared/send-stream/encoder.ts';
 import type { SendCommand } from '../../shared/send-stream/format.ts';
 import { RunningProgram } from '../system/run.ts';
@@ -39,9 +41,20 @@ export class Staging {
     this.streamVersion = streamVersion;
   }
 
-  /** Makes the folder if it is missing, and empties it. */
+  /**
+   * Makes the folder if it is missing, and empties it. Throws STORAGE_INVALID for a link in its place:
+   * what it leads to is not ours to empty, nor to be filled.
+   */
   async clear(): Promise<void> {
     await mkdir(this.folder, { recursive: true, mode: 0o700 });
+    const { mode, uid } = await lstat(this.folder);
+    const isOurs = (mode & constants.S_IFMT) === constants.S_IFDIR && uid === process.getuid?.();
+    if (!isOurs || (mode & 0o077) !== 0) {
+      throw new SnapgateError('STORAGE_INVALID', 'the staging folder is no private folder', {
+        where: this.folder,
+        hint: 'Remove what is there; it is made again.',
+      });
+    }
     const paths = (await readdir(this.folder)).map((name) => join(this.folder, name));
     const subvolumes: string[] = [];
     for (const path of paths) if (await isSubvolume(path)) subvolumes.push(path);

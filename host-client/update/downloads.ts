@@ -1,5 +1,5 @@
 import { createHash, type Hash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { constants, createReadStream } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -25,6 +25,8 @@ export type FetchOptions = {
 };
 
 const PART = '.part';
+/** As `a`, but through no link that somebody left in a part's place. */
+const APPEND = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
 /** Bytes of a file that are read at once. */
 const READ_BYTES = 256 * 1024;
 /** How often in a row nothing comes before the blob is given up for now. */
@@ -122,7 +124,7 @@ export class Downloads {
     part: string,
     options: FetchOptions,
   ): Promise<void> {
-    const file = await open(part, 'a');
+    const file = await open(part, APPEND, 0o600);
     try {
       const state = await readPart(part, blob);
       if (state.size > blob.size) throw tooLong(blob, source.name);

@@ -46,6 +46,19 @@ describe('the transport', () => {
     await expect(collectBytes(body)).rejects.toMatchObject({ code: 'UPSTREAM_TIMEOUT' });
   });
 
+  it('gives up on a body that comes byte by byte', async (ctx) => {
+    const send = await serve(
+      ctx,
+      (_, response) => {
+        const timer = setInterval(() => response.write('a'), 20);
+        response.on('close', () => clearInterval(timer));
+      },
+      { stallTimeoutMs: 300 },
+    );
+    const { body } = await send();
+    await expect(collectBytes(body)).rejects.toMatchObject({ code: 'UPSTREAM_TIMEOUT' });
+  });
+
   it('does not take a slow reader for a stall', async (ctx) => {
     const bytes = Buffer.alloc(4 * 1024 * 1024, 'x');
     const send = await serve(ctx, (_, response) => response.end(bytes), { stallTimeoutMs: 1000 });

@@ -308,6 +308,18 @@ describe('how it is served', () => {
     expect(await attacked()).toMatchObject(refused('UPSTREAM_TIMEOUT'));
   });
 
+  it('a body that comes byte by byte', async () => {
+    hostile.tamper = ({ url, method }, response) => {
+      if (!isManifest(url)) return false;
+      response.writeHead(200, { 'content-type': OCI_MANIFEST });
+      const timer = method === 'HEAD' ? undefined : setInterval(() => response.write(' '), 100);
+      response.on('close', () => clearInterval(timer));
+      if (method === 'HEAD') response.end();
+      return true;
+    };
+    expect(await attacked()).toMatchObject(refused('UPSTREAM_TIMEOUT'));
+  });
+
   it('redirects without end', async () => {
     hostile.paths.length = 0;
     hostile.tamper = ({ url }, response) => {
@@ -360,10 +372,18 @@ describe('how it is served', () => {
   });
 });
 
+const linkByPax = { name: 'link', type: '1', link: 'a', pax: { linkpath: '../../etc/shadow' } };
+
 describe('what a layer holds, although the publisher signed it', () => {
   it('a bomb of gzip', async () => {
     const tar = Buffer.alloc(64 * 1024 * 1024);
     await publishLayer(tar, gzipSync(tar, { level: 9 }), OCI_LAYER_GZIP);
+    expect((await attacked()).error.code).toMatch(/^(LIMIT_EXCEEDED|TAR_INVALID)$/);
+  });
+
+  it('a bomb of zstd', async () => {
+    const tar = Buffer.alloc(64 * 1024 * 1024);
+    await publishLayer(tar, zstdCompressSync(tar), OCI_LAYER_ZSTD);
     expect((await attacked()).error.code).toMatch(/^(LIMIT_EXCEEDED|TAR_INVALID)$/);
   });
 
@@ -378,6 +398,15 @@ describe('what a layer holds, although the publisher signed it', () => {
     ['a way up', { name: '../escape', content: 'x' }],
     ['a way up in the middle', { name: 'a/../../escape', content: 'x' }],
     ['a hard link out', { name: 'link', type: '1', link: '../../etc/shadow' }],
+    ['an absolute path', { name: '/escape', content: 'x' }],
+    ['an absolute hard link', { name: 'link', type: '1', link: '/etc/shadow' }],
+    ['a way up in a pax header', { name: 'b', content: 'x', pax: { path: 'a/../../escape' } }],
+    ['a way up of a hard link in a pax header', linkByPax],
+    ['a device behind a way up', { name: '../null', type: '3', major: 1, minor: 3 }],
+    ['a whiteout of what is above', { name: 'usr/.wh...', content: '' }],
+    ['a whiteout of the folder itself', { name: 'usr/.wh..', content: '' }],
+    ['a whiteout behind a way up', { name: '../.wh.etc', content: '' }],
+    ['a name that is longer than any', { name: 'x', content: '', pax: { path: 'n'.repeat(300) } }],
   ])('%s', async (_name, entry) => {
     const tar = rawTar([{ name: 'a', content: 'x' }, entry]);
     await publishLayer(tar, gzipSync(tar), OCI_LAYER_GZIP);
