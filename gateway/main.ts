@@ -2,6 +2,7 @@
 import { type Program, runProgram } from '../shared/cli/command.ts';
 import { bundleExportCommand } from './cli/bundle-export.ts';
 import { deltaApplyCommand } from './cli/delta-apply.ts';
+import { deltaCompareCommand } from './cli/delta-compare.ts';
 import { deltaCreateCommand } from './cli/delta-create.ts';
 import { deltaInspectCommand } from './cli/delta-inspect.ts';
 import { keysGenerateCommand, keysShowCommand } from './cli/keys.ts';
@@ -26,6 +27,7 @@ const program: Program = {
     deltaCreateCommand,
     deltaApplyCommand,
     deltaInspectCommand,
+    deltaCompareCommand,
     bundleExportCommand,
     signCommand,
     verifyCommand,

@@ -126,4 +126,24 @@ describe('a delta in the format of its own', () => {
     ]);
     expect([status, JSON.parse(stdout).error.code]).toEqual([4, 'DIFF_ID_MISMATCH']);
   });
+
+  it('is compared with other formats and tools', async () => {
+    const { oci } = await images();
+    const args = ['delta', 'compare', `${oci}:v1`, `${oci}:v2`, '--temporary-dir', dir];
+    const { stdout } = await snapgate([...args, '--json']);
+    const { ways, fullBytes } = JSON.parse(stdout) as {
+      ways: { way: string; bytes?: number }[];
+      fullBytes: number;
+    };
+    const bytes = new Map(ways.map((one) => [one.way, one.bytes ?? fullBytes]));
+    const own = ['snapgate, recompressing', 'snapgate, plain', 'snapgate, tar-diff'];
+    expect([...bytes.keys()].slice(0, 3)).toEqual(own);
+    const [smallest] = [...bytes.values()].sort((a, b) => a - b);
+    expect(bytes.get('snapgate, recompressing')).toBe(smallest);
+    expect(bytes.get('snapgate, tar-diff')).toBeLessThan(fullBytes / 2);
+    const table = await snapgate(args);
+    expect(table.stdout).toContain('snapgate, recompressing');
+    expect(table.stdout).toContain('a full pull takes');
+    expect((await snapgate(['delta', 'compare', `${oci}:v1`])).status).toBe(2);
+  });
 });
