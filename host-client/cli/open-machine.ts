@@ -100,6 +100,7 @@ async function openMachine(config: Config, line: Line, events: UpdateEvents): Pr
     channels,
     reports: new UpdateReports(config, (message) => events.notice(message)),
     connect: (signal) => connect(config, line, channels, signal),
+    reach: (signal) => reach(config, line, signal),
     received: () => line.received,
   };
 }
@@ -136,5 +137,21 @@ async function connect(
       api,
       ...(await followedBy({ config, policy, rule, channels }, reader, source, signal)),
     };
+  });
+}
+
+/** The gateway that answers, whatever it says of the tag. */
+async function reach(
+  config: Config,
+  line: Line,
+  signal: AbortSignal | undefined,
+): Promise<Pick<UpdateSource, 'reader' | 'trust'>> {
+  const policy = await readPolicy(config.policy);
+  return line.first(async ({ repository: reader }) => {
+    await reader.tagDigest(config.tag, signal).catch((thrown) => {
+      // With a channel, the registry need not have the tag.
+      if (toSnapgateError(thrown).code !== 'MANIFEST_UNKNOWN') throw thrown;
+    });
+    return { reader, trust: trustBy(policy, config.name, reader) };
   });
 }

@@ -71,10 +71,15 @@ async function test({
         rule === undefined
           ? null
           : await explainFollowing({ ...config, tag: asked }, rule, source, signal);
-      const stored = await reader.getManifest(channel?.digest ?? asked, signal);
-      const manifests = await explainDecision({
-        ...{ reader, repository, policy, stored, platform, signal, now: new Date() },
-      });
+      // Nothing is known that could be judged where the channel is refused.
+      const means = channel === null ? asked : channel.digest;
+      const stored = means === null ? undefined : await reader.getManifest(means, signal);
+      const manifests =
+        stored === undefined
+          ? []
+          : await explainDecision({
+              ...{ reader, repository, policy, stored, platform, signal, now: new Date() },
+            });
       const accepted = manifests.at(-1)?.refusal === null && (channel?.refusal ?? null) === null;
       return { policy: config.policy, repository, accepted, channel, manifests };
     });

@@ -64,7 +64,7 @@ async function waitForGateway(machine: Machine, signal?: AbortSignal): Promise<v
   const deadline = performance.now() + gatewaySeconds * 1000;
   for (;;) {
     try {
-      await machine.connect(signal);
+      await machine.reach(signal);
       return;
     } catch (thrown) {
       const error = toSnapgateError(thrown);

@@ -37,8 +37,10 @@ export type Machine = {
   readonly deployments: Deployments;
   readonly events: UpdateEvents;
   readonly reports: Pick<UpdateReports, 'tell'>;
-  /** Opens the line; nothing goes over it before. */
+  /** Opens the line and learns what the tag means; nothing goes over it before. */
   readonly connect: (signal?: AbortSignal) => Promise<UpdateSource>;
+  /** Opens the line to ask for what is known by its digest: the tag may mean anything. */
+  readonly reach: (signal?: AbortSignal) => Promise<Pick<UpdateSource, 'reader' | 'trust'>>;
   /** Bytes that came over the line so far. */
   readonly received: () => number;
 };

@@ -53,11 +53,11 @@ export async function verifyHeld(
 
 /** Names of those who signed the image, or the index that it was chosen from. */
 async function judge(
-  { connect, state }: Machine,
+  { reach, state }: Machine,
   manifest: Digest,
   signal: AbortSignal | undefined,
 ): Promise<readonly string[]> {
-  const { reader, trust } = await connect(signal);
+  const { reader, trust } = await reach(signal);
   try {
     return (await trust(manifest, 'image', signal)).signers;
   } catch (thrown) {

@@ -76,6 +76,7 @@ export async function machineScene(ctx: Context) {
     channels: new Channels(state.path),
     downloads: new Downloads(state.downloads),
     deployments: deployments as unknown as Deployments,
+    reach: async () => ({ reader: store, trust: trustIn(store) }),
     connect: async () => ({
       ...{ reader: store, api: line.api, trust: trustIn(store) },
       tagDigest: store.tags.get('stable'),
