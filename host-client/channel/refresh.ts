@@ -5,6 +5,7 @@ import { SnapgateError } from '../../shared/errors.ts';
 import { issuedAt, parseMetadata } from '../../shared/tuf/metadata.ts';
 import { MAX_BYTES, MAX_DELEGATIONS, MAX_ROOTS } from '../../shared/tuf/roles.ts';
 import {
+  channelUnknown,
   type FoundStatement,
   findStatement,
   refuseExpired,
@@ -105,10 +106,7 @@ async function judge(work: WorkingCopy, options: RefreshOptions): Promise<Refres
   const found = findStatement(view, path);
   refuseExpired(view, found?.role ?? 'targets', now, where);
   if (found !== undefined) return { found, view, now };
-  throw new SnapgateError('CHANNEL_UNKNOWN', 'nobody who may has said what this channel means', {
-    where,
-    hint: 'Publish a statement with snapgate tuf add, by a role that may speak of it.',
-  });
+  throw channelUnknown(where);
 }
 
 async function readView(dir: string): Promise<TrustedView> {

@@ -56,6 +56,14 @@ export function findStatement(view: TrustedView, path: string): FoundStatement |
   return undefined;
 }
 
+/** The error for a channel of which nobody who may has said anything. */
+export function channelUnknown(where: string): SnapgateError {
+  return new SnapgateError('CHANNEL_UNKNOWN', 'nobody who may has said what this channel means', {
+    where,
+    hint: 'Publish a statement with snapgate tuf add, by a role that may speak of it.',
+  });
+}
+
 /**
  * Refuses what has expired at a time: root, timestamp, snapshot and the role of a statement. Throws
  * METADATA_EXPIRED.

@@ -198,6 +198,10 @@ describe('a channel', () => {
     names += 1;
     await policy();
     expect(await attacked()).toMatchObject(refused('METADATA_EXPIRED', /timestamp/));
+    expect((await machine.snaphost('policy', 'test')).json).toMatchObject({
+      ...{ accepted: false, manifests: [] },
+      channel: { path: PATH, digest: null, refusal: { code: 'METADATA_EXPIRED' } },
+    });
   });
 
   it('put together from two times', async () => {
@@ -292,6 +296,11 @@ describe('a channel', () => {
     await state(unsigned);
     await tuf.publish();
     expect(await attacked()).toMatchObject(refused('SIGNATURE_MISSING'));
+    const { digest } = unsigned.stored;
+    expect((await machine.snaphost('policy', 'test')).json).toMatchObject({
+      ...{ accepted: false, channel: { digest, role: 'targets', statement: 4, refusal: null } },
+      manifests: [{ digest, refusal: { code: 'SIGNATURE_MISSING' } }],
+    });
   });
 
   it.each(['timestamp.json', '2.root.json'])('with a %s that does not end', async (name) => {

@@ -46,7 +46,7 @@ beforeAll(async () => {
   keys = Object.fromEntries(made) as typeof keys;
   const layout = await LayoutStore.create(join(dir, 'layout'));
   image = await putTinyImage(layout, [{ 'etc/os': '1' }], { tag: 'v1' });
-  await putTinyIndex(layout, { amd64: image }, 'all');
+  for (const tag of ['all', 'stable']) await putTinyIndex(layout, { amd64: image }, tag);
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
@@ -124,6 +124,33 @@ describe('snapgate tuf', () => {
     await signWith(home, keys.next);
     expect((await publish()).done).toContain('published root 2');
     expect(await (await clientOf('client')).find(PATH)).toMatchObject({ version: 3 });
+  });
+
+  it('is explained by policy test', async () => {
+    const policy = join(dir, 'policy.json');
+    const root = JSON.parse(await readFile(join(home, 'metadata/1.root.json'), 'utf8'));
+    const pem = await readFile(keys.root1.publicFile, 'utf8');
+    const rule = { repository: 'a.test/*', images: { signers: ['a'] }, channel: { root: 'os' } };
+    await writeFile(
+      policy,
+      JSON.stringify({
+        version: 1,
+        keys: { a: { pem } },
+        channelRoots: { os: root },
+        rules: [rule],
+      }),
+    );
+    const explain = async (repository: string, ...more: string[]) => {
+      const named = ['--policy', policy, '--repository', repository, '--tuf', home];
+      return (await snapgate(['policy', 'test', `oci:${dir}/layout:stable`, ...named, ...more]))
+        .stdout;
+    };
+    expect(await explain('a.test/os/server')).toMatch(
+      /channel os\/server\/stable\n {2}trust begins with root os\n {2}means sha256:.*, version 2026\.1\n {2}stated by targets, statement 3\n {2}confirmed at .*Z\n {2}accepted\n/,
+    );
+    expect(JSON.parse(await explain('a.test/os/other', '--json'))).toMatchObject({
+      ...{ accepted: false, channel: { digest: null, refusal: { code: 'CHANNEL_UNKNOWN' } } },
+    });
   });
 
   it('writes the metadata as one artifact', async () => {
