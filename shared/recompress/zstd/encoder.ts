@@ -127,6 +127,18 @@ async function* packWhole(
 }
 
 /**
+ * Where the size is not known beforehand, the window of level 22 has zstd look for matches at long
+ * distances. A known size may make the window smaller, and these settings what zstd would have chosen
+ * (lib/compress/zstd_ldm.c, ZSTD_ldm_adjustParameters).
+ */
+const LONG_WINDOW = 2 ** 27;
+const LONG_DISTANCE = {
+  [constants.ZSTD_c_enableLongDistanceMatching]: 1,
+  [constants.ZSTD_c_ldmHashLog]: 23,
+  [constants.ZSTD_c_ldmHashRateLog]: 4,
+};
+
+/**
  * The zstd that Node.js has built in. Its multi-threaded mode is used on whole contents only, with
  * the size known, which changes nothing but the header for content larger than the window.
  */
@@ -140,13 +152,14 @@ export const builtInZstd: ZstdCompressor = {
     return MIB;
   },
 
-  async *pack(content, { level, workers, checksum, contentSize }) {
+  async *pack(content, { level, workers, checksum, contentSize, windowBytes }) {
     const params = {
       [constants.ZSTD_c_compressionLevel]: level,
       [constants.ZSTD_c_checksumFlag]: Number(checksum),
     };
     if (workers > 0) {
-      yield* packWhole(content, params);
+      const long = windowBytes === LONG_WINDOW && contentSize === undefined;
+      yield* packWhole(content, long ? { ...params, ...LONG_DISTANCE } : params);
       return;
     }
     const pledged = contentSize === undefined ? {} : { pledgedSrcSize: contentSize };

@@ -54,4 +54,14 @@ describe('what the programs made', () => {
     const frameOf = await packed(`zstd-1.5.7 level=${level} workers=1 frame=${frame}`, large);
     expect(sha256(frameOf)).toBe(digest);
   });
+
+  it('comes out again of Node.js like zstd --ultra -22, of a size not known', async (ctx) => {
+    ctx.skip(process.versions.zstd !== '1.5.7', 'Node.js has another zstd than 1.5.7');
+    const pack = (frame: string) =>
+      packed(`zstd-1.5.7 level=22 workers=1 frame=28b52ffd04${frame}`, small);
+    const long = await pack('88');
+    expect(sha256(long)).toBe('0bdbc917f5a213b53d24ee170399446c3473b290dbe1cb9c43b7cfc1c91ee434');
+    // With a smaller window zstd does not look for matches at long distances.
+    expect(sha256((await pack('80')).subarray(6))).not.toBe(sha256(long.subarray(6)));
+  });
 });
