@@ -22,6 +22,7 @@ import { SourceStore, type SourceStoreOptions } from './source-store.ts';
 import { DiskBudget } from './spool-file.ts';
 import { spoolTargetLayer } from './target-layer.ts';
 import { WorkerPool } from './worker-pool.ts';
+import type { CheckpointSpacing } from './write-layer-delta.ts';
 
 /** What creating a delta may use. */
 export type CreateResources = {
@@ -34,6 +35,8 @@ export type CreateResources = {
   /** Memory of the whole process that is kept to, in bytes. Default 1 GiB. */
   readonly memoryBytes?: number;
   readonly limits?: LayerLimits;
+  /** How far checkpoints of layer deltas are apart; the usual when absent. */
+  readonly checkpoints?: CheckpointSpacing;
   /** Time spent for fewer bytes, 1 to 9. Default 6. */
   readonly effort?: number;
 };
@@ -198,6 +201,7 @@ class DeltaWork {
         ...{ packing, signal: this.#signal },
         ...{ format: this.#format.kind, tarLimits: this.#spooling.limits.tar },
         ...this.#recompressing(),
+        checkpoints: this.#options.checkpoints,
         onSpooled: (bytes) => this.#spooling.budget.take(bytes),
         onProgress: (fraction) => this.#progress.onLayer(index, fraction),
       });

@@ -17,6 +17,7 @@ import { ownLayerDelta } from './own-layer-delta.ts';
 import { OwnPlans } from './own-plans.ts';
 import { ProvedEncodings } from './proved-encodings.ts';
 import type { TargetLayer } from './target-layer.ts';
+import type { CheckpointSpacing } from './write-layer-delta.ts';
 import { writeTarDiff } from './write-tar-diff.ts';
 import { encodersFor, findEncoders } from './zstd-program.ts';
 
@@ -47,6 +48,7 @@ export type LayerDeltaOptions = PlanOptions & {
   readonly onSpooled: (bytes: number) => void;
   readonly packing: TarDiffPacking;
   readonly tarLimits: TarLimits;
+  readonly checkpoints?: CheckpointSpacing | undefined;
   /** A delta of this size or more is of no use: it is given up as soon as it is reached. */
   readonly maxBytes: number;
   readonly signal: AbortSignal;
@@ -99,9 +101,9 @@ function own(
   options: LayerDeltaOptions,
   { path, proved, onCost }: OwnWork,
 ): AsyncIterable<Uint8Array> {
-  const { store, diffId, packing, maxBytes, tarLimits } = options;
+  const { store, diffId, packing, maxBytes, tarLimits, checkpoints } = options;
   return ownLayerDelta(layer, new OwnPlans(layer, options), {
-    ...{ store, diffId, proved, maxBytes, tarLimits, bodyPath: `${path}-body` },
+    ...{ store, diffId, proved, maxBytes, tarLimits, checkpoints, bodyPath: `${path}-body` },
     ...{ level: packing.level, windowLog: packing.windowLog },
     onProgress: progressOf(layer, options),
     onCost,

@@ -7,7 +7,7 @@ import type { OwnPlans } from './own-plans.ts';
 import type { ProvedEncodings } from './proved-encodings.ts';
 import type { SourceStore } from './source-store.ts';
 import type { TargetLayer } from './target-layer.ts';
-import { writeLayerDelta } from './write-layer-delta.ts';
+import { type CheckpointSpacing, writeLayerDelta } from './write-layer-delta.ts';
 
 /** What making a layer delta in the project's own format takes. */
 export type OwnDeltaOptions = {
@@ -24,6 +24,8 @@ export type OwnDeltaOptions = {
   /** A delta of this size or more is of no use. */
   readonly maxBytes: number;
   readonly tarLimits: TarLimits;
+  /** How far checkpoints are apart; the usual when absent. */
+  readonly checkpoints?: CheckpointSpacing | undefined;
   readonly onProgress: (position: number) => void;
   /**
    * Takes what applying takes: temporary room in bytes, for parts and headers of the source, and the
@@ -41,7 +43,7 @@ export async function* ownLayerDelta(
   plans: OwnPlans,
   options: OwnDeltaOptions,
 ): AsyncGenerator<Uint8Array, void, void> {
-  const { store, proved, bodyPath, maxBytes, tarLimits, onProgress } = options;
+  const { store, proved, bodyPath, maxBytes, tarLimits, checkpoints, onProgress } = options;
   const body = await open(bodyPath, 'wx', 0o600);
   try {
     const limited = new LimitedFile(body, maxBytes);
@@ -49,7 +51,7 @@ export async function* ownLayerDelta(
     const headers = store.headers.references(layer.paths, tarLimits.maxEntries);
     try {
       const work = { layer, store, headers, writer, plans, proved, tarLimits, onProgress };
-      await writeLayerDelta(work);
+      await writeLayerDelta({ ...work, checkpoints });
       const output = { size: layer.spool.size, digest: options.diffId };
       const header = await writer.finish({ ...output, sourceLayers: headers.layers });
       if (limited.isOver) return;

@@ -55,8 +55,11 @@ export type SampleDelta = {
   readonly target: Buffer;
 };
 
-/** A delta that uses every command and operation there is. */
-export async function sampleLayerDelta(): Promise<SampleDelta> {
+/**
+ * A delta that uses every command and operation there is; with a checkpoint before each entry, where
+ * one may be.
+ */
+export async function sampleLayerDelta(checkpoints = false): Promise<SampleDelta> {
   const text = Buffer.from('what is said in a manual page, again and again. '.repeat(40));
   const fresh = Buffer.from(text.toString().replace('manual', 'new'));
   const packed = await gzip(text);
@@ -107,12 +110,18 @@ export async function sampleLayerDelta(): Promise<SampleDelta> {
   };
   const reference = (index: number) => ({ index, entry: entries.at(index) });
   const delta = await writeLayerDelta(target, [layer], async (writer) => {
+    const checkpoint = async (name: string) => {
+      if (checkpoints) await writer.checkpoint(Math.floor(target.indexOf(name) / 512) * 512);
+    };
+    await checkpoint('a');
     writer.keep(1);
+    await checkpoint('bin/prog-1.1');
     writer.entry(records('bin/prog-1.1') ?? [], reference(1));
     const code = new ContentWriter(1);
     code.map(0, map);
     code.addPredicted(0, 0, MODE.X86_64, guess, newProgram);
     await writer.content([], code.finish());
+    await checkpoint('doc/page.gz');
     const page = { kind: 'entry', index: 2 } as const;
     const all = { offset: 0, length: packed.length };
     const unpacked = writer.unpack(page, all, GZIP, text.length, 1 << 20);
@@ -126,6 +135,8 @@ export async function sampleLayerDelta(): Promise<SampleDelta> {
       [{ kind: 'part', part: unpacked }],
       built.finish(),
     );
+    // Not here, where a part lives.
+    await checkpoint('doc/page.gz');
     const again = writer.encode(part, Buffer.from(RECIPE), repacked.length, 1 << 20);
     writer.free(part);
     writer.free(unpacked);
@@ -134,12 +145,15 @@ export async function sampleLayerDelta(): Promise<SampleDelta> {
     whole.copy(1, 0, repacked.length);
     await writer.content([{ kind: 'part', part: again }], whole.finish());
     writer.free(again);
+    await checkpoint('PaxHeaders.0');
     // The long name and its pax header, then an entry that nothing is known of.
     const longAt = target.indexOf('PaxHeaders.0');
     const raw = target.subarray(longAt, longAt + 3 * 512);
     writer.entry(splitRecords(raw) ?? [], reference(4));
     writer.wholeSource();
+    await checkpoint('link');
     writer.entry(records('link') ?? [], reference(5));
+    await checkpoint('new');
     const content = new ContentWriter(2);
     content.literal(noise(100, 9));
     const piece = noise(3000).subarray(500, 900);

@@ -5,8 +5,9 @@ import { type ContentChunk, ContentWriter } from './content-writer.ts';
 import { EntryWriter } from './entry-writer.ts';
 import { CODER, encodeHeader, type LayerDeltaHeader, STREAMS, type StreamName } from './header.ts';
 import { OPERATION } from './operations.ts';
+import { PartsLedger } from './parts-ledger.ts';
 import { UNPACK_FROM } from './parts-reader.ts';
-import { type SegmentBytes, SegmentWriter } from './segment-writer.ts';
+import { SegmentWriter } from './segment-writer.ts';
 import type { SourceEntry } from './source-entries.ts';
 import type { TarRecord } from './tar-records.ts';
 
@@ -46,14 +47,15 @@ export class LayerDeltaWriter {
   readonly #coders: LayerDeltaHeader['coders'];
   readonly #streams: Record<StreamName, ByteWriter>;
   readonly #entries: EntryWriter;
-  readonly #parts = new Map<number, number>();
+  readonly #parts = new PartsLedger();
   readonly #recipes = new Map<string, number>();
-  #nextPart = 0;
   #pointer = 0;
-  #isFirst = true;
-  #temporary = 0;
-  #temporaryMost = 0;
-  #partsMost = 0;
+  /** What the next segment starts with. */
+  #checkpoint: { outputPosition: number; sourcePointer: number } | undefined = {
+    ...{ outputPosition: 0, sourcePointer: 0 },
+  };
+  #isEmpty = true;
+  #sinceCheckpoint = 0;
   #encoderMemory = 0;
   #encodeSeconds = 0;
 
@@ -64,11 +66,7 @@ export class LayerDeltaWriter {
     }));
     const header = { coders: this.#coders, segmentLimit: SEGMENT_LIMIT };
     this.#segments = new SegmentWriter(header, packing.level, write);
-    this.#streams = {
-      ...{ commands: new ByteWriter(), operations: new ByteWriter(), lengths: new ByteWriter() },
-      ...{ seeks: new ByteWriter(), runs: new ByteWriter(), differences: new ByteWriter() },
-      ...{ literals: new ByteWriter(), text: new ByteWriter() },
-    };
+    this.#streams = eachStream(() => new ByteWriter());
     this.#entries = new EntryWriter(this.#streams);
   }
 
@@ -79,7 +77,7 @@ export class LayerDeltaWriter {
 
   /** Most bytes of parts that live at one time, so far. */
   get temporaryBytes(): number {
-    return this.#temporaryMost;
+    return this.#parts.mostBytes;
   }
 
   /** Seconds that all encoders take, so far. */
@@ -151,7 +149,7 @@ export class LayerDeltaWriter {
     this.#streams.commands.byte(COMMAND.BUILD);
     this.#streams.commands.number(size);
     await this.#operations(sources, chunks);
-    return this.#addPart(size);
+    return this.#parts.add(size);
   }
 
   /** A new part of what a stretch of a source unpacks to; `memory` is what unpacking takes, bytes. */
@@ -172,14 +170,14 @@ export class LayerDeltaWriter {
       commands.signed(from.index - this.#pointer);
     } else {
       commands.byte(UNPACK_FROM.PART);
-      commands.number(this.#age(from.part));
+      commands.number(this.#parts.age(from.part));
     }
     commands.number(packed.offset);
     commands.number(packed.length);
     commands.byte(method);
     commands.number(size);
     this.#encoderMemory = Math.max(this.#encoderMemory, memory);
-    return this.#addPart(size);
+    return this.#parts.add(size);
   }
 
   /**
@@ -190,7 +188,7 @@ export class LayerDeltaWriter {
     this.#encodeSeconds += seconds;
     const { commands, text } = this.#streams;
     commands.byte(COMMAND.ENCODE);
-    commands.number(this.#age(part));
+    commands.number(this.#parts.age(part));
     const key = Buffer.from(recipe).toString('latin1');
     const known = this.#recipes.get(key);
     commands.number(known ?? 0);
@@ -201,15 +199,14 @@ export class LayerDeltaWriter {
     }
     commands.number(size);
     this.#encoderMemory = Math.max(this.#encoderMemory, memory);
-    return this.#addPart(size);
+    return this.#parts.add(size);
   }
 
   /** Gives up a part. */
   free(part: number): void {
     this.#streams.commands.byte(COMMAND.FREE);
-    this.#streams.commands.number(this.#age(part));
-    this.#temporary -= this.#parts.get(part) ?? 0;
-    this.#parts.delete(part);
+    this.#streams.commands.number(this.#parts.age(part));
+    this.#parts.remove(part);
   }
 
   /** Ends the delta and returns what stands before its body. */
@@ -218,18 +215,38 @@ export class LayerDeltaWriter {
     readonly digest: Digest;
     readonly sourceLayers: readonly Digest[];
   }): Promise<Buffer> {
-    if (this.#isFirst || this.#pending() > 0) await this.#flush();
+    if (this.#isEmpty || this.#pending() > 0) await this.#flush();
     await this.#segments.end();
     return encodeHeader({
       ...{ outputSize: output.size, outputDigest: output.digest },
-      ...{ segmentLimit: SEGMENT_LIMIT, temporaryLimit: this.#temporaryMost },
-      ...{ partLimit: this.#partsMost, encoderMemory: this.#encoderMemory },
+      ...{ segmentLimit: SEGMENT_LIMIT, temporaryLimit: this.#parts.mostBytes },
+      ...{ partLimit: this.#parts.mostParts, encoderMemory: this.#encoderMemory },
       ...{ sourceLayers: output.sourceLayers, coders: this.#coders },
     });
   }
 
   close(): void {
     this.#segments.close();
+  }
+
+  /** Unpacked bytes of the delta since the last checkpoint. */
+  get sinceCheckpoint(): number {
+    return this.#sinceCheckpoint + this.#pending();
+  }
+
+  /**
+   * Lets readers go on here, where the tar stream has so many bytes; between two commands. It costs
+   * what the coders knew. Does nothing while a part lives.
+   */
+  async checkpoint(outputPosition: number): Promise<void> {
+    if (this.#parts.count > 0) return;
+    if (this.#pending() > 0) await this.#flush();
+    if (this.#isEmpty) return;
+    this.#checkpoint = { outputPosition, sourcePointer: this.#pointer };
+    this.#sinceCheckpoint = 0;
+    this.#parts.restart();
+    this.#recipes.clear();
+    this.#entries.restart();
   }
 
   /** Writes out what has gathered; between two commands it may be called at any time. */
@@ -257,22 +274,8 @@ export class LayerDeltaWriter {
       commands.signed(source.index - this.#pointer);
     } else {
       operations.byte(OPERATION.PART);
-      commands.number(this.#age(source.part));
+      commands.number(this.#parts.age(source.part));
     }
-  }
-
-  #age(part: number): number {
-    if (!this.#parts.has(part)) throw new RangeError(`part ${part} does not live`);
-    return this.#nextPart - part;
-  }
-
-  #addPart(size: number): number {
-    const part = this.#nextPart++;
-    this.#parts.set(part, size);
-    this.#temporary += size;
-    this.#temporaryMost = Math.max(this.#temporaryMost, this.#temporary);
-    this.#partsMost = Math.max(this.#partsMost, this.#parts.size);
-    return part;
   }
 
   #pending(): number {
@@ -280,11 +283,11 @@ export class LayerDeltaWriter {
   }
 
   async #flush(): Promise<void> {
-    const bytes = Object.fromEntries(
-      STREAMS.map((name) => [name, this.#streams[name].take()]),
-    ) as SegmentBytes;
-    const checkpoint = this.#isFirst ? { outputPosition: 0, sourcePointer: 0 } : undefined;
-    this.#isFirst = false;
+    const bytes = eachStream((name) => this.#streams[name].take());
+    this.#sinceCheckpoint += STREAMS.reduce((sum, name) => sum + bytes[name].length, 0);
+    const checkpoint = this.#checkpoint;
+    this.#checkpoint = undefined;
+    this.#isEmpty = false;
     await this.#segments.segment(bytes, checkpoint);
   }
 }
@@ -293,4 +296,8 @@ function writePath(commands: ByteWriter, text: ByteWriter, path: string): void {
   const bytes = Buffer.from(path, 'latin1');
   commands.number(bytes.length);
   text.bytes(bytes);
+}
+
+function eachStream<T>(make: (name: StreamName) => T): Record<StreamName, T> {
+  return Object.fromEntries(STREAMS.map((name) => [name, make(name)])) as Record<StreamName, T>;
 }
