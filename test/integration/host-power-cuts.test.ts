@@ -197,7 +197,31 @@ async function cutEverywhere(scenario: Scenario): Promise<void> {
   const chosen = steps.filter((_, i) => i % EVERY === OFFSET % Math.min(EVERY, steps.length));
   const which = EVERY === 1 ? 'all' : `${chosen.length} (SNAPGATE_CUT_EVERY=1 cuts all)`;
   console.log(`${scenario.command.join(' ')}: ${steps.length} steps, ${which} of them cut`);
-  for (const step of chosen) await cut(scenario, undisturbed, step);
+  const failed: string[] = [];
+  for (const step of chosen) {
+    await cut(scenario, undisturbed, step).catch((thrown: unknown) => {
+      failed.push(explain(thrown));
+      console.log(failed.at(-1));
+      machine.stop();
+    });
+  }
+  expect(failed).toEqual([]);
+}
+
+/** What went wrong after a cut; of two states only what differs. */
+function explain(thrown: unknown): string {
+  const { message, actual, expected } = thrown as Error & Record<'actual' | 'expected', object>;
+  if (typeof actual !== 'object' || typeof expected !== 'object') return String(thrown);
+  const wanted = new Map(Object.entries(expected));
+  const others = Object.entries(actual).filter(
+    ([key, value]) => JSON.stringify(value) !== JSON.stringify(wanted.get(key)),
+  );
+  return [
+    message.split(': expected {')[0],
+    ...others.map(
+      ([key, value]) => `${key}: ${JSON.stringify(value)}, not ${JSON.stringify(wanted.get(key))}`,
+    ),
+  ].join('\n');
 }
 
 describe.each([

@@ -22,6 +22,8 @@ export type FaultyLine = {
   target: number;
   /** Bytes that reached the machine so far, all connections together. */
   readonly received: number;
+  /** Bytes that reached the gateway. */
+  readonly sent: number;
   /** Connections that were reset. */
   readonly resets: number;
   /** First bytes of the ranges that the machine asked for. */
@@ -42,14 +44,18 @@ export async function startFaultyLine(target: number, address = '127.0.0.1'): Pr
   const { port } = server.address() as AddressInfo;
   const line = {
     ...{ url: `http://${address}:${port}`, port, target, fault: {} as Fault },
-    ...{ received: 0, resets: 0, ranges: [] as number[] },
+    ...{ received: 0, sent: 0, resets: 0, ranges: [] as number[] },
     onReceived: undefined as (() => void) | undefined,
     stop: () => stop(server, sockets),
   };
   return line;
 }
 
-type Line = Awaited<ReturnType<typeof startFaultyLine>> & { received: number; resets: number };
+type Line = Awaited<ReturnType<typeof startFaultyLine>> & {
+  received: number;
+  sent: number;
+  resets: number;
+};
 
 function relay(client: Socket, line: Line, sockets: Set<Socket>): void {
   const gateway = openSocket(line.target, '127.0.0.1');
@@ -64,7 +70,9 @@ function relay(client: Socket, line: Line, sockets: Set<Socket>): void {
     }
   });
   let passed = 0;
-  pump(client, gateway, line, () => {});
+  pump(client, gateway, line, (bytes) => {
+    line.sent += bytes;
+  });
   pump(gateway, client, line, (bytes) => {
     passed += bytes;
     line.received += bytes;

@@ -33,7 +33,10 @@ export class DiskMachine {
   /** Podman's folder for the time until the next boot. */
   readonly #runRoot: string;
 
-  constructor({ hasEntries = true }: { hasEntries?: boolean } = {}) {
+  constructor({
+    hasEntries = true,
+    bootMiB = 32,
+  }: { hasEntries?: boolean; bootMiB?: number } = {}) {
     this.hasEntries = hasEntries;
     this.base = mkdtempSync(join(tmpdir(), 'sg-'));
     this.root = join(this.base, 'm');
@@ -42,7 +45,7 @@ export class DiskMachine {
     mkdirSync(this.root);
     for (const disk of Object.values(this.disks)) writeFileSync(disk, '');
     truncateSync(this.disks.root, 1024 * 1024 * 1024);
-    truncateSync(this.disks.boot, 32 * 1024 * 1024);
+    truncateSync(this.disks.boot, bootMiB * 1024 * 1024);
     host('mkfs.btrfs', '--quiet', this.disks.root);
     host('mkfs.ext4', '-q', this.disks.boot);
     this.uuid = host('blkid', '-s', 'UUID', '-o', 'value', this.disks.root);
