@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import {
   type Command,
@@ -10,6 +11,7 @@ import type { LayerFormat } from '../../shared/delta/formats.ts';
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import { parsePlatform } from '../../shared/oci/manifest.ts';
 import { parseReference } from '../../shared/oci/reference.ts';
+import { peakMemory } from '../../shared/peak-memory.ts';
 import type { PlanLayer } from '../../shared/plan.ts';
 import { createDelta } from '../delta/create-delta.ts';
 import { MAX_EFFORT } from '../delta/effort.ts';
@@ -247,8 +249,17 @@ function summary(
     fullBytes: sum((result) => result.fullBytes),
     platforms,
     seconds: (performance.now() - started) / 1000,
-    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    peakRssBytes: ownPeakMemory(),
   };
+}
+
+function ownPeakMemory(): number {
+  const maxRss = process.resourceUsage().maxRSS * 1024;
+  try {
+    return peakMemory(readFileSync('/proc/self/status', 'latin1'), maxRss);
+  } catch {
+    return maxRss;
+  }
 }
 
 function print(result: CreateResult, { out }: CommandContext['io']): void {

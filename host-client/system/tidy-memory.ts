@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { peakMemory } from '../../shared/peak-memory.ts';
 import { loadKoffi } from './koffi.ts';
 
 /** Bytes of buffers after which the garbage of them is collected. */
@@ -44,6 +45,16 @@ export function keepBuffersSmall(): void {
     // Another C library; all works as well, with more memory.
   }
 }
+/** The most bytes that this process has had resident so far. */
+export function peakRssBytes(): number {
+  const maxRss = process.resourceUsage().maxRSS * 1024;
+  try {
+    return peakMemory(readFileSync('/proc/self/status', 'latin1'), maxRss);
+  } catch {
+    return maxRss;
+  }
+}
+
 const MADV_DONTNEED = 4;
 
 /**

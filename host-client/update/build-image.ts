@@ -1,5 +1,6 @@
 import { SnapgateError } from '../../shared/errors.ts';
 import type { HeldImage, LayerSource } from '../storage/storage.ts';
+import { letGoOfCode } from '../system/tidy-memory.ts';
 import { type BuildResult, buildLayers } from './build.ts';
 import { download } from './fetch-way.ts';
 import { channelName, type UpdateSource } from './machine.ts';
@@ -31,6 +32,7 @@ export async function buildImage(
   const name = options.name ?? channelName(config);
   const { signal } = run.options;
   events.step('build');
+  letGoOfCode();
   const expected = way.bounds?.installedBytes ?? 0;
   await using transaction = await storage.begin({
     layers: target.layers,

@@ -1,6 +1,7 @@
 import { formatBytes, formatSeconds } from '../../shared/cli/format.ts';
 import { toSnapgateError } from '../../shared/errors.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
+import { letGoOfCode } from '../system/tidy-memory.ts';
 import { type Choice, fallbackReasonOf } from './choose-way.ts';
 import { expectedRate, secondsOf, secondsOfChain, totalSeconds } from './estimate.ts';
 import type { UpdateSource } from './machine.ts';
@@ -84,6 +85,7 @@ export async function download(
   const { signal } = run.options;
   if (blobs.length === 0) return;
   events.step('download', `${blobs.length} blobs`);
+  letGoOfCode();
   const total = blobs.reduce((sum, blob) => sum + blob.size, 0);
   let done = total - (await downloads.missingBytes(blobs));
   events.progress(done, total);

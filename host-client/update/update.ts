@@ -3,6 +3,7 @@ import { type ErrorCode, SnapgateError, toSnapgateError } from '../../shared/err
 import type { Deployment } from '../deploy/deployment.ts';
 import { prepareDeployment } from '../deploy/prepare-deployment.ts';
 import type { HeldImage } from '../storage/storage.ts';
+import { peakRssBytes } from '../system/tidy-memory.ts';
 import { channelName, type Machine, type UpdateSource } from './machine.ts';
 import { type Obtained, obtainImage, type Run, type UpdateOptions } from './obtain-image.ts';
 import { nameImage } from './pull.ts';
@@ -170,7 +171,7 @@ function reportOf(
     ...{ to, method, bytesDownloaded: machine.received(), fullBytes, bytesWritten },
     estimate: estimate ?? null,
     seconds: Math.round(performance.now() - started) / 1000,
-    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    peakRssBytes: peakRssBytes(),
     fallbackReason: fallbackReason ?? null,
     deployment: deployment?.id ?? next?.id ?? null,
   };

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openStorage } from '../../host-client/storage/open-storage.ts';
 import type { Storage } from '../../host-client/storage/storage.ts';
-import { keepHeapSmall } from '../../host-client/system/tidy-memory.ts';
+import { keepHeapSmall, peakRssBytes } from '../../host-client/system/tidy-memory.ts';
 import { formatBytes, formatTable } from '../../shared/cli/format.ts';
 import { btrfsSkipReason, mountBtrfs } from '../support/btrfs.ts';
 import { installImage, TestStorage } from '../support/podman-storage.ts';
@@ -32,8 +32,8 @@ async function build([way = '', layout = '', graphRoot = '', runRoot = '']: stri
   const result = await installImage(storage, layout, `localhost/os:${way}`, options);
   const total = { written: result.bytesWritten, cloned: result.bytesCloned };
   const seconds = (performance.now() - started) / 1000;
-  const peakRssBytes = process.resourceUsage().maxRSS * 1024;
-  console.log(JSON.stringify({ seconds, peakRssBytes, ...total } satisfies Result));
+  const memory = peakRssBytes();
+  console.log(JSON.stringify({ seconds, peakRssBytes: memory, ...total } satisfies Result));
 }
 
 /** Bytes written to the device that a path is mounted from, by the kernel's count. */

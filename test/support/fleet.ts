@@ -46,6 +46,8 @@ export class TestMachine {
   env: Readonly<Record<string, string>> = {};
   /** A program that runs the client, such as `ip netns exec NAME`. */
   runner: readonly string[] = [];
+  /** The client; by default that of this checkout. */
+  client: readonly string[] = [process.execPath, SNAPHOST];
 
   readonly #runRoot: string;
 
@@ -84,7 +86,7 @@ export class TestMachine {
 
   /** Runs `snaphost ... --json`. */
   async snaphost(...args: string[]): Promise<HostAnswer> {
-    const argv = [process.execPath, SNAPHOST, ...args, '--root', this.root, '--json'];
+    const argv = [...this.client, ...args, '--root', this.root, '--json'];
     const [program = '', ...rest] = [...this.runner, ...argv];
     const { status, stdout, stderr } = await runProgramFile(program, rest, { env: this.env });
     const last = stdout.trim().split('\n').at(-1) ?? '';
