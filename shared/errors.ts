@@ -76,6 +76,8 @@ export type ErrorDetails = {
   readonly where?: string;
   /** What the reader can do next, as a whole sentence. */
   readonly hint?: string;
+  /** Seconds before which it is no use to try again, as a server said. */
+  readonly retryAfter?: number;
   readonly cause?: unknown;
 };
 
@@ -84,6 +86,7 @@ export class SnapgateError extends Error {
   readonly code: ErrorCode;
   readonly where: string | undefined;
   readonly hint: string | undefined;
+  readonly retryAfter: number | undefined;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -91,6 +94,7 @@ export class SnapgateError extends Error {
     this.code = code;
     this.where = details.where;
     this.hint = details.hint;
+    this.retryAfter = details.retryAfter;
   }
 
   get httpStatus(): number {

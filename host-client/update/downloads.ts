@@ -32,6 +32,8 @@ const READ_BYTES = 256 * 1024;
 /** How often in a row nothing comes before the blob is given up for now. */
 const TRIES = 5;
 const BACK_OFF = { first: 1, longest: 30 };
+/** Who asks to be left alone for longer, in seconds, is asked by the next run. */
+const LONGEST_WAIT = 300;
 /** A connection that brought less does not count as one that works. */
 const WORTH_BYTES = 64 * 1024;
 const LINE_ERRORS: readonly ErrorCode[] = [
@@ -133,8 +135,9 @@ export class Downloads {
         try {
           await receive(source, blob, file, state, options);
         } catch (thrown) {
-          failures = addFailure(failures, toSnapgateError(thrown), state.size - before);
-          await wait(failures.count, options);
+          const error = toSnapgateError(thrown);
+          failures = addFailure(failures, error, state.size - before);
+          await wait(failures.count, error.retryAfter, options);
         }
       }
       if (digestFromHex(state.hash.digest('hex')) !== blob.digest) {
@@ -195,6 +198,7 @@ type Failures = { readonly count: number; readonly short?: SnapgateError };
  */
 function addFailure({ count, short }: Failures, error: SnapgateError, gained: number): Failures {
   if (!LINE_ERRORS.includes(error.code)) throw error;
+  if ((error.retryAfter ?? 0) > LONGEST_WAIT) throw error;
   const isShort = error.code === 'SIZE_INVALID';
   const tells = isShort ? error : gained === 0 ? short : undefined;
   const isAnswered = isShort || error.code === 'UPSTREAM_FAILED';
@@ -204,8 +208,12 @@ function addFailure({ count, short }: Failures, error: SnapgateError, gained: nu
   return { count: next, ...(tells === undefined ? {} : { short: tells }) };
 }
 
-async function wait(failures: number, { pause, signal }: FetchOptions): Promise<void> {
-  const milliseconds = backOffSeconds(failures, BACK_OFF) * 1000;
+async function wait(
+  failures: number,
+  retryAfter: number | undefined,
+  { pause, signal }: FetchOptions,
+): Promise<void> {
+  const milliseconds = backOffSeconds(failures, BACK_OFF, retryAfter) * 1000;
   if (pause !== undefined) await pause(milliseconds, signal);
   else await sleep(milliseconds, undefined, signal === undefined ? {} : { signal });
 }

@@ -213,16 +213,21 @@ async function failure(response: HttpResponse, call: Call): Promise<SnapgateErro
       });
     case 404:
       return new SnapgateError(call.unknown, message, { where });
-    case 429: {
-      const pause = Math.ceil(retryAfterSeconds(response));
-      return new SnapgateError('TOOMANYREQUESTS', message, {
-        where,
-        hint: pause > 0 ? `Try again in ${pause} s.` : 'Try again later.',
-      });
-    }
+    case 429:
+      return new SnapgateError('TOOMANYREQUESTS', message, { where, ...comeBack(response) });
     default:
-      return new SnapgateError('UPSTREAM_FAILED', message, { where });
+      return new SnapgateError('UPSTREAM_FAILED', message, {
+        where,
+        ...(response.headers['retry-after'] === undefined ? {} : comeBack(response)),
+      });
   }
+}
+
+/** What a server says of when to ask again. */
+function comeBack(response: HttpResponse): { hint: string; retryAfter?: number } {
+  const retryAfter = Math.ceil(retryAfterSeconds(response));
+  if (retryAfter === 0) return { hint: 'Try again later.' };
+  return { hint: `Try again in ${retryAfter} s.`, retryAfter };
 }
 
 function registryMessage(bytes: Uint8Array): string {

@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { loadConfig } from '../../../host-client/config.ts';
@@ -40,6 +41,20 @@ describe('the line to the gateways', () => {
     expect(source.gateway.href).toBe(`${second.url}/`);
     expect(source.tagDigest).toBe(DIGEST);
     expect(notices).toEqual([expect.stringContaining('127.0.0.1:1')]);
+  });
+
+  it('reaches gateways by IPv6', async (ctx) => {
+    const server = createServer((_, response) =>
+      response.writeHead(200, { 'docker-content-digest': DIGEST }).end(),
+    );
+    const failure = await new Promise<Error | undefined>((resolve) => {
+      server.once('error', resolve).listen(0, '::1', () => resolve(undefined));
+    });
+    ctx.skip(failure !== undefined, `no IPv6 here: ${failure?.message}`);
+    ctx.onTestFinished(async () => void server.close());
+    const { port } = server.address() as AddressInfo;
+    const { line: made } = await line(ctx, [`http://[::1]:${port}`]);
+    expect(await made.connect()).toMatchObject({ tagDigest: DIGEST });
   });
 
   it('asks no other gateway when one says no', async (ctx) => {

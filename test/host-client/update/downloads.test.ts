@@ -13,16 +13,20 @@ const BLOB = { digest: sha256(CONTENT), size: CONTENT.length };
 const pause = async () => undefined;
 
 /** What a registry does with one request: the bytes it sends, and the error that it ends with. */
-type Answer = { readonly send?: Uint8Array; readonly fail?: ErrorCode };
+type Answer = {
+  readonly send?: Uint8Array;
+  readonly fail?: ErrorCode;
+  readonly retryAfter?: number;
+};
 
 /** A registry that gives its answers one after the other, and then the rest of the blob. */
 function source(...answers: Answer[]): { reader: ContentReader; offsets: number[] } {
   const offsets: number[] = [];
   async function* openBlob(_: unknown, { offset = 0 }: BlobReadOptions = {}) {
     offsets.push(offset);
-    const { send = CONTENT.subarray(offset), fail } = answers.shift() ?? {};
+    const { send = CONTENT.subarray(offset), fail, ...details } = answers.shift() ?? {};
     for (let at = 0; at < send.length; at += 50_000) yield send.subarray(at, at + 50_000);
-    if (fail !== undefined) throw new SnapgateError(fail, 'as asked');
+    if (fail !== undefined) throw new SnapgateError(fail, 'as asked', details);
   }
   return { reader: { name: 'test', openBlob } as unknown as ContentReader, offsets };
 }
@@ -93,6 +97,27 @@ describe('downloads', () => {
     const failure = new Downloads(path).fetch(source(lie, again).reader, BLOB, { pause });
     await expect(failure).rejects.toMatchObject({ code });
     expect(await readdir(path)).toEqual([]);
+  });
+
+  it('waits longer each time, never the same, and as long as it is asked to', async (ctx) => {
+    const downloads = new Downloads(await temporaryFolder(ctx));
+    const busy = { send: new Uint8Array(), fail: 'TOOMANYREQUESTS' } as const;
+    const { reader } = source(busy, busy, { ...busy, retryAfter: 200 }, busy);
+    const waits: number[] = [];
+    const noted = async (milliseconds: number) => void waits.push(milliseconds / 1000);
+    await downloads.fetch(reader, BLOB, { pause: noted });
+    const [first = 0, second = 0, third = 0, fourth = 0] = waits;
+    expect([first >= 0.5, first <= 1, second >= 1, second <= 2]).toEqual(Array(4).fill(true));
+    expect([third, fourth >= 4, fourth <= 8]).toEqual([200, true, true]);
+  });
+
+  it('leaves alone who asks for more than it waits', async (ctx) => {
+    const downloads = new Downloads(await temporaryFolder(ctx));
+    const busy = { send: new Uint8Array(), fail: 'UPSTREAM_FAILED', retryAfter: 301 } as const;
+    const { reader, offsets } = source(busy);
+    const failure = downloads.fetch(reader, BLOB, { pause });
+    await expect(failure).rejects.toMatchObject({ code: 'UPSTREAM_FAILED', retryAfter: 301 });
+    expect(offsets).toEqual([0]);
   });
 
   it('does not try again what the registry refuses', async (ctx) => {
