@@ -66,6 +66,13 @@ const tufSchema = v.pipe(
   v.strictObject({
     /** A TUF repository that `snapgate tuf init` made. */
     folder: filePath,
+    /** `REPOSITORY:TAG` in the registry, to which `snapgate tuf publish --to` writes. */
+    from: v.optional(
+      v.pipe(
+        v.string(),
+        v.regex(/^[a-z0-9][a-z0-9._/-]*:[A-Za-z0-9_][A-Za-z0-9._-]*$/, 'must be REPOSITORY:TAG'),
+      ),
+    ),
     /** The online keys. Without them what is in the folder is served as it is. */
     snapshot: v.optional(onlineKeySchema),
     timestamp: v.optional(onlineKeySchema),

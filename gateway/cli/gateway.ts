@@ -58,7 +58,7 @@ export async function startGateway(config: GatewayConfig, log: Log): Promise<Run
   const catalogue = openCatalogue(config.data);
   const jobs = openJobs(config, work, catalogue, metrics);
   const gate = await openGate({ config, catalogue, metrics, log, work });
-  const tuf = await openTuf(config, log);
+  const tuf = await openTuf(config, own, log);
   const maker = await ownRecompression(config.deltas.memoryBytes / 1024 ** 2);
   const opened = config.access && (await openAccess(config.access, log));
   const access = opened?.access;

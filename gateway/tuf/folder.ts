@@ -37,6 +37,11 @@ export class TufFolder {
     });
   }
 
+  /** Opens a repository, or makes an empty one. */
+  static async openOrCreate(dir: string): Promise<TufFolder> {
+    return TufFolder.open(dir).catch(() => TufFolder.create(dir));
+  }
+
   /** Makes a new repository. Throws USAGE where there is one. */
   static async create(dir: string): Promise<TufFolder> {
     if ((await stat(join(dir, 'metadata')).catch(() => undefined)) !== undefined) {

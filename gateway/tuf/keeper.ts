@@ -2,13 +2,16 @@ import { toSnapgateError } from '../../shared/errors.ts';
 import type { Log } from '../../shared/log.ts';
 import type { TufFolder } from './folder.ts';
 import { type OnlineSigning, signOnline } from './online.ts';
+import { type TakeOver, takeOver } from './take-over.ts';
 
 /** How often a repository is looked at, in milliseconds. */
 const LOOK_MS = 60_000;
 
 export type TufKeeperOptions = {
   readonly folder: TufFolder;
-  readonly signing: OnlineSigning;
+  readonly signing: OnlineSigning | undefined;
+  /** Where what people sign is taken from; nowhere, when they publish into the folder. */
+  readonly from?: TakeOver | undefined;
   readonly log: Log;
   /** Milliseconds between two looks. */
   readonly everyMs?: number;
@@ -23,6 +26,7 @@ export class TufKeeper {
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> = Promise.resolve();
   #reported: string | undefined;
+  #isLooking = false;
 
   constructor(options: TufKeeperOptions) {
     this.#options = options;
@@ -41,14 +45,22 @@ export class TufKeeper {
   }
 
   #look(): Promise<void> {
-    this.#running = this.#running.then(() => this.#sign());
+    if (this.#isLooking) return this.#running;
+    this.#isLooking = true;
+    this.#running = this.#sign().finally(() => {
+      this.#isLooking = false;
+    });
     return this.#running;
   }
 
   async #sign(): Promise<void> {
-    const { folder, signing, log } = this.#options;
+    const { folder, signing, from, log } = this.#options;
     try {
-      const { snapshot, timestamp } = await signOnline(folder, signing, new Date());
+      const files = from === undefined ? [] : await takeOver(folder, from);
+      if (files.length > 0) log('info', 'channel metadata taken over', { files: files.join(' ') });
+      const now = new Date();
+      const signed = signing && (await signOnline(folder, signing, now));
+      const { snapshot, timestamp } = signed ?? {};
       this.#reported = undefined;
       if (timestamp !== undefined) log('info', 'channel metadata signed', { snapshot, timestamp });
     } catch (thrown) {

@@ -2,7 +2,7 @@ import { type Command, type CommandContext, stringOption } from '../../../shared
 import { SnapgateError } from '../../../shared/errors.ts';
 import { putMetadata, TUF_TAG } from '../../../shared/tuf/artifact.ts';
 import { openKeyFile, readPasswordFile } from '../../signing/signer.ts';
-import { collectMetadata } from '../../tuf/collect.ts';
+import { collectMetadata, collectOffline } from '../../tuf/collect.ts';
 import type { TufFolder } from '../../tuf/folder.ts';
 import { signOnline } from '../../tuf/online.ts';
 import { publishStaged } from '../../tuf/publish.ts';
@@ -89,7 +89,11 @@ async function writeArtifact(
   folder: TufFolder,
   text: string,
 ): Promise<string> {
-  const files = await collectMetadata((name) => folder.metadata(name), folder.dir);
+  const hasOnline = (await folder.metadata('timestamp.json')) !== undefined;
+  const online = hasOnline
+    ? await collectMetadata((name) => folder.metadata(name), folder.dir)
+    : new Map();
+  const files = new Map([...online, ...(await collectOffline(folder))]);
   const opened = await openText(context, text, 'write');
   try {
     const digest = await putMetadata(opened.store, files, opened.tag ?? TUF_TAG);

@@ -1,9 +1,18 @@
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { json } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { tufAddCommand } from '../../../gateway/cli/tuf/add.ts';
+import { tufInitCommand } from '../../../gateway/cli/tuf/init.ts';
+import { tufPublishCommand } from '../../../gateway/cli/tuf/publish.ts';
+import { tufRotateCommand } from '../../../gateway/cli/tuf/rotate.ts';
+import { tufSignCommand } from '../../../gateway/cli/tuf/sign.ts';
+import { tufStatusCommand } from '../../../gateway/cli/tuf/status.ts';
 import { LayoutStore } from '../../../gateway/layout/layout-store.ts';
 import { TufFolder } from '../../../gateway/tuf/folder.ts';
+import { type Program, runProgram } from '../../../shared/cli/command.ts';
 import { listMetadata, TUF_TAG } from '../../../shared/tuf/artifact.ts';
 import { snapgate } from '../../support/run-program.ts';
 import { putTinyImage, putTinyIndex, type TinyImage } from '../../support/tiny-image.ts';
@@ -18,12 +27,21 @@ let keys: Record<
   Awaited<ReturnType<typeof keyFiles>>
 >;
 
-/** Runs `snapgate tuf ...` and gives what it prints as JSON. */
+const program: Program = {
+  ...{ name: 'snapgate', version: '0', summary: '' },
+  commands: [
+    ...[tufInitCommand, tufAddCommand, tufSignCommand, tufRotateCommand],
+    ...[tufPublishCommand, tufStatusCommand],
+  ],
+};
+
+/** Runs `snapgate tuf ...` inside of this process, and gives what it prints as JSON. */
 // biome-ignore lint/suspicious/noExplicitAny: tests look into whatever a command prints.
 async function tuf(command: string, place: string, ...args: string[]): Promise<any> {
-  const { stdout, stderr } = await snapgate(['tuf', command, place, ...args, '--json']);
-  if (stdout === '') throw new Error(stderr);
-  return JSON.parse(stdout);
+  const out = new PassThrough();
+  const argv = ['tuf', command, place, ...args, '--json'];
+  await runProgram(program, argv, { out, err: out }, new AbortController().signal);
+  return json(out.end());
 }
 const signWith = (place: string, { place: { key, passwordFile } }: (typeof keys)['root1']) =>
   tuf('sign', place, '--key', key, '--password-file', passwordFile);

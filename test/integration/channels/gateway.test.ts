@@ -9,6 +9,8 @@ import { digestHex } from '../../../shared/digest.ts';
 import { type CountingProxy, startCountingProxy } from '../../support/counting-proxy.ts';
 import { startGatewayProcess, type TestGateway } from '../../support/gateway.ts';
 import { pythonTuf, pythonTufSkipReason } from '../../support/python-tuf.ts';
+import { hasRegistry, startRegistry } from '../../support/registry.ts';
+import { snapgate } from '../../support/run-program.ts';
 import { storedManifest } from '../../support/tiny-image.ts';
 import { keyFiles, TestTuf, TufClient } from '../../support/tuf.ts';
 
@@ -103,6 +105,36 @@ describe('a gateway with channels', () => {
     await publishStaged(tuf.folder, await tuf.state());
     const client = await TufClient.of(tuf, join(dir, 'client-2'));
     await expect.poll(async () => (await client.find(PATH)).statement.version).toBe('2');
+  });
+});
+
+describe('a gateway that follows a registry', () => {
+  it('serves what was published there', async (ctx) => {
+    ctx.skip(!hasRegistry(), 'docker-registry is not installed');
+    const registry = await startRegistry();
+    ctx.onTestFinished(() => registry.stop());
+    const place = `docker://${new URL(registry.url).host}/os/channels:snapgate-tuf`;
+    const { status, stdout } = await snapgate([
+      ...['tuf', 'publish', tuf.folder.dir, '--to', place, '--json'],
+    ]);
+    expect([status, stdout]).toEqual([0, expect.stringContaining('wrote')]);
+    const key = (name: string) => ({
+      key: join(dir, `${name}.key`),
+      passwordFile: join(dir, `${name}.word`),
+    });
+    const follower = await startGatewayProcess(registry.url, {
+      tuf: {
+        ...{ folder: join(dir, 'followed'), from: 'os/channels:snapgate-tuf' },
+        ...{ snapshot: key('snapshot'), timestamp: key('timestamp') },
+      },
+    });
+    ctx.onTestFinished(async () => {
+      await follower.stop();
+    });
+    const client = await TufClient.of(tuf, join(dir, 'client-3'));
+    client.source = gatewayMetadata(connections.transport, new URL(follower.url));
+    const find = () => client.find(PATH).catch(() => undefined);
+    await expect.poll(find, { timeout: 30_000 }).toMatchObject({ statement: { version: '2' } });
   });
 });
 
