@@ -98,6 +98,7 @@ class Applier {
   }
 
   run(): Buffer {
+    if (this.segments.length === 0) throw new Error('no segment');
     while (this.segment(false)) {
       while (this.stream(0).at < this.stream(0).all.length) this.command();
     }
