@@ -1,8 +1,6 @@
-import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { hasProgram } from '../support/has-program.ts';
 import { MINUTES, VmFleet, vmSkipReason } from './vm-fleet.ts';
-import { file, STUB } from './vm-images.ts';
+import { file } from './vm-images.ts';
 
 const skip = vmSkipReason();
 let fleet: VmFleet;
@@ -93,50 +91,5 @@ describe('a machine from an empty disk on', () => {
     expect(failed.reason).toMatch(/the pump does not answer/);
     const { json } = await fleet.snaphost('update --automatic');
     expect(json.error).toMatchObject({ code: 'POLICY_REFUSED' });
-  });
-
-  it('comes back from a version that hangs, by its watchdog', {
-    timeout: 150 * MINUTES,
-  }, async (context) => {
-    context.skip(skip !== undefined, skip);
-    expect((await fleet.vm.run('wdctl --noheadings --oneline')).output).toMatch(/softdog/i);
-    // systemd freezes when it gets this signal, and feeds the watchdog no more.
-    const check = '#!/bin/sh\nkill -SEGV 1\nexec sleep infinity\n';
-    await fleet.publish('v5', [file('usr/lib/snaphost/health.d/required.d/hang', check, 0o755)]);
-    expect((await fleet.snaphost('update')).status).toBe(0);
-    await fleet.rebootInto('v2');
-    await fleet.settled();
-    expect(await fleet.deployment('v5')).toMatchObject({ state: 'bad' });
-  });
-
-  it('boots the unified kernel image of a version that has one', {
-    timeout: 120 * MINUTES,
-  }, async (context) => {
-    context.skip(skip !== undefined, skip);
-    context.skip(!hasProgram('objcopy') || !existsSync(STUB), 'needs objcopy and systemd-stub');
-    await fleet.publish('v6', [await fleet.unifiedKernel()]);
-    expect((await fleet.snaphost('update')).status).toBe(0);
-    await fleet.rebootInto('v6');
-    await fleet.settled();
-    expect(await fleet.deployment('v6')).toMatchObject({ state: 'good' });
-    const { output } = await fleet.vm.run('grep -h ^efi /efi/loader/entries/*');
-    expect(output).toMatch(/^efi \/snapgate\/\S+-linux\.efi$/);
-  });
-
-  it('frees what it no longer needs', { timeout: 60 * MINUTES }, async (context) => {
-    context.skip(skip !== undefined, skip);
-    const ours = async (folder: string) =>
-      (await fleet.vm.run(`ls /efi/${folder}`)).output.split('\n');
-    const before = [await ours('loader/entries'), await ours('snapgate')];
-    const { status, json } = await fleet.snaphost('gc --keep 0');
-    expect(status).toBe(0);
-    // What runs and what a rollback leads to stay.
-    expect(json.keptDeployments).toHaveLength(2);
-    const after = [await ours('loader/entries'), await ours('snapgate')];
-    expect(after[0]).toHaveLength(2);
-    expect((before[0]?.length ?? 0) - 2).toBe(json.removedDeployments.length);
-    // The initrd that could not boot was one deployment's alone.
-    expect(after[1]?.length).toBeLessThan(before[1]?.length ?? 0);
-    await fleet.vm.stop();
   });
 });
