@@ -6,8 +6,8 @@
  * Pairs are made from packages of Debian (apt, mmdebstrap) and of npm in their newest versions, and
  * kept under .cache/bench until `--anew` makes them again; the server is that of the demo
  * (`deploy/run demo`). Tools that are not installed are left out; needed is GNU time. What was
- * measured of them is kept beside the pairs. `--quick` takes the small pairs and, of the other tools,
- * tar-diff; `--peers` leaves out ours.
+ * measured of them is kept beside the pairs. `--quick` takes the small pairs, ours for common machines
+ * and tar-diff; `--peers` leaves out ours.
  */
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -76,8 +76,9 @@ async function measure(name: string, { folder }: MadePair): Promise<string[][]> 
   const here = await mkdtemp(join(work, 'pair-'));
   const layers = await unpackedLayers(folder, here);
   const results: PeerResult[] = [];
-  for (const { name, args } of flags.includes('--peers') ? [] : OURS) {
-    results.push({ tool: name, ...(await ours(folder, here, args)) });
+  const ours = isQuick ? OURS.filter((one) => one.args.length === 0) : OURS;
+  for (const { name, args } of flags.includes('--peers') ? [] : ours) {
+    results.push({ tool: name, ...(await makeAndApply(folder, here, args)) });
   }
   const kept = await keptFile(name);
   results.push(...(await measurePeers(layers, here, isQuick ? { names: [BASE], kept } : { kept })));
@@ -98,7 +99,7 @@ async function measure(name: string, { folder }: MadePair): Promise<string[][]> 
  * Makes the delta of an image and applies it; only layers that travel are counted. Without a delta,
  * the image is pulled.
  */
-async function ours(
+async function makeAndApply(
   folder: string,
   here: string,
   args: readonly string[],
