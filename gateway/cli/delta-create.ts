@@ -84,6 +84,11 @@ export const deltaCreateCommand: Command<CreateResult> = {
       value: 'DIR',
       help: 'where both images are unpacked meanwhile (default: that of the system)',
     },
+    'index-dir': {
+      type: 'string',
+      value: 'DIR',
+      help: 'keep what the files are like for further deltas (default: keep nothing)',
+    },
     memory: { type: 'string', value: 'MIB', help: 'memory to keep to (default: 1024)' },
     'encoder-memory': {
       type: 'string',
@@ -214,6 +219,7 @@ function resourceOptions({ options }: CommandContext) {
   const effort = wholeNumber(stringOption(options, 'effort'), 'effort', 1, MAX_EFFORT);
   return {
     temporaryFolder: stringOption(options, 'temporary-dir') ?? tmpdir(),
+    indexFolder: stringOption(options, 'index-dir'),
     ...(memory === undefined ? {} : { memoryBytes: memory * 1024 * 1024 }),
     ...(workers === undefined ? {} : { workers }),
     ...(effort === undefined ? {} : { effort }),

@@ -56,6 +56,7 @@ export async function openWork(options: WorkOptions): Promise<GatewayWork> {
       ...{ baseUrl: config.upstream.url.href, transport, credentials, temporaryFolder },
       memoryBytes: config.deltas.memoryBytes,
       effort: config.deltas.effort,
+      indexFolder: join(config.data, 'index'),
       // Signed before it can be found, so that nobody meets it without its signature.
       async publish(repository, manifest) {
         await signing.signDelta(repository, manifest);

@@ -11,6 +11,7 @@ import type { ContentWriter, StoredManifest } from '../../shared/oci/content.ts'
 import type { Descriptor } from '../../shared/oci/manifest.ts';
 import { LAYER_DELTA, TAR_DIFF } from '../../shared/oci/media-types.ts';
 import type { PlanLayer } from '../../shared/plan.ts';
+import { ContentIndex } from './content-index.ts';
 import { artifactManifest, type DeltaPart, writeArtifact } from './delta-artifact.ts';
 import { DEFAULT_EFFORT, type Effort, effortOf } from './effort.ts';
 import { DEFAULT_LAYER_LIMITS, type ImageSide, type LayerLimits } from './image-side.ts';
@@ -37,6 +38,8 @@ export type CreateResources = {
   readonly limits?: LayerLimits;
   /** How far checkpoints of layer deltas are apart; the usual when absent. */
   readonly checkpoints?: CheckpointSpacing;
+  /** Folder that keeps what files of layers are like, for deltas to come. By default none does. */
+  readonly indexFolder?: string | undefined;
   /** Time spent for fewer bytes, 1 to 9. Default 6. */
   readonly effort?: number;
 };
@@ -150,6 +153,7 @@ class DeltaWork {
       ...{ folder, pool: this.#pool, signal: this.#signal },
       budget: new DiskBudget(options.diskBytes ?? 64 * 1024 ** 3),
       limits: options.limits ?? DEFAULT_LAYER_LIMITS,
+      index: options.indexFolder === undefined ? undefined : new ContentIndex(options.indexFolder),
       onRead: (bytes) => this.#progress.onRead(bytes),
     };
   }

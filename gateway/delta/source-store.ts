@@ -4,8 +4,9 @@ import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { TarEntry } from '../../shared/tar/entry.ts';
 import { readTar } from '../../shared/tar/reader.ts';
+import type { ContentIndex } from './content-index.ts';
 import type { ContentFacts } from './describe.ts';
-import { describeAll } from './describe-all.ts';
+import { describeLayers } from './describe-layers.ts';
 import { type ImageSide, type LayerLimits, openLayer } from './image-side.ts';
 import { MergedTree } from './merged-tree.ts';
 import { HeaderSpooler, SourceHeaders } from './source-headers.ts';
@@ -29,12 +30,14 @@ export type SourceStoreOptions = {
   readonly budget: DiskBudget;
   readonly pool: WorkerPool;
   readonly limits: LayerLimits;
+  /** Where facts of contents are kept, if they are. */
+  readonly index?: ContentIndex | undefined;
   readonly signal: AbortSignal;
   /** Takes packed bytes as they are read. */
   readonly onRead: (bytes: number) => void;
 };
 
-type Placed = { offset: number; size: number };
+type Placed = { offset: number; size: number; diffId: Digest; place?: number };
 
 /**
  * The regular files of an image's merged root, in one temporary file, with what is needed to choose
@@ -68,11 +71,18 @@ export class SourceStore implements SourceTree {
     try {
       for (const index of image.manifest.layers.keys()) {
         tree.beginLayer();
-        const headers = spooler.layer(image.config.rootfs.diff_ids[index] as Digest);
+        const diffId = image.config.rootfs.diff_ids[index] as Digest;
+        const headers = spooler.layer(diffId);
         // All entries of an image are kept in memory: the limit is for the layers together.
         const maxEntries = options.limits.tar.maxEntries - entries;
         const limits = { ...options.limits, tar: { ...options.limits.tar, maxEntries } };
-        entries += await addLayer(tree, writer, headers, image, index, { ...options, limits });
+        entries += await addLayer(
+          tree,
+          writer,
+          headers,
+          { image, index, diffId },
+          { ...options, limits },
+        );
         headers.end();
       }
       await writer.close();
@@ -85,9 +95,12 @@ export class SourceStore implements SourceTree {
     const files = [...tree.files()].filter(([, placed]) => placed.offset >= 0);
     files.sort(([a], [b]) => (a < b ? -1 : 1));
     const placed = [...new Set(files.map(([, content]) => content))];
-    const facts = await describeAll(options.pool, path, placed);
+    const facts = await describeLayers(options.pool, options.index, path, placed);
     const contents = new Map(
-      placed.map((at, i) => [at, { ...at, facts: facts[i] as ContentFacts }]),
+      placed.map((at, i) => {
+        const { offset, size } = at;
+        return [at, { offset, size, facts: facts[i] as ContentFacts }];
+      }),
     );
     return new SourceStore(
       new Map(files.map(([name, at]) => [name, contents.get(at) as SourceContent])),
@@ -133,13 +146,14 @@ async function addLayer(
   tree: MergedTree<Placed>,
   writer: SpoolWriter,
   headers: ReturnType<HeaderSpooler['layer']>,
-  image: ImageSide,
-  index: number,
+  { image, index, diffId }: { image: ImageSide; index: number; diffId: Digest },
   options: SourceStoreOptions,
 ): Promise<number> {
   let entries = 0;
+  let contents = 0;
   let entry: TarEntry | undefined;
-  let placed: Placed = { offset: -1, size: 0 };
+  const nowhere: Placed = { offset: -1, size: 0, diffId };
+  let placed = nowhere;
   const finish = () => (placed.offset < 0 ? undefined : writer.skipTo(placed.offset + placed.size));
   const { limits, signal, onRead } = options;
   for await (const event of readTar(
@@ -151,16 +165,28 @@ async function addLayer(
       await finish();
       entries += 1;
       entry = event.entry;
-      const keeps = entry.sparse === undefined || entry.realSize <= MAX_SPARSE_BYTES;
-      placed = { offset: keeps ? writer.position : -1, size: entry.realSize };
+      placed = { offset: keeps(entry) ? writer.position : -1, size: entry.realSize, diffId };
+      if (hasContent(entry)) {
+        // What a sparse file is stored as is not what it holds.
+        if (entry.sparse === undefined) placed.place = contents;
+        contents += 1;
+      }
       tree.apply(entry, placed);
-      if (entry.type !== 'file') placed = { offset: -1, size: 0 };
+      if (entry.type !== 'file') placed = nowhere;
     } else if (event.kind === 'content' && entry !== undefined && placed.offset >= 0) {
       await addContent(writer, entry, placed.offset, event.offset, event.piece.bytes);
     }
   }
   await finish();
   return entries;
+}
+
+function keeps({ sparse, realSize }: TarEntry): boolean {
+  return sparse === undefined || realSize <= MAX_SPARSE_BYTES;
+}
+
+function hasContent({ type, size }: TarEntry): boolean {
+  return type === 'file' && size > 0;
 }
 
 /** Writes stored bytes of a file where they belong: those of a sparse file go into its runs. */

@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import type { Piece } from '../../shared/delta/piece.ts';
+import type { Digest } from '../../shared/digest.ts';
 import { readTar } from '../../shared/tar/reader.ts';
 import type { ContentFacts } from './describe.ts';
-import { describeAll } from './describe-all.ts';
+import { describeLayers } from './describe-layers.ts';
 import { entryParts } from './entry-path.ts';
 import { type ImageSide, openLayer } from './image-side.ts';
 import type { SourceStoreOptions } from './source-store.ts';
@@ -58,7 +59,9 @@ export async function spoolTargetLayer(
     await writer.abandon();
     throw thrown;
   }
-  const facts = await describeAll(options.pool, path, stretches);
+  const diffId = image.config.rootfs.diff_ids[index] as Digest;
+  const contents = stretches.map(({ offset, size }, place) => ({ offset, size, diffId, place }));
+  const facts = await describeLayers(options.pool, options.index, path, contents);
   const files = stretches.map((at, i) => ({ ...at, facts: facts[i] as ContentFacts }));
   return { spool: new SpoolFile(path), files, paths, installedBytes };
 }

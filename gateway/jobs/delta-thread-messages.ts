@@ -14,6 +14,7 @@ export type DeltaThreadTask = {
   readonly temporaryFolder: string;
   readonly memoryBytes: number;
   readonly effort: number;
+  readonly indexFolder: string;
 };
 
 /** An error on its way between threads. */

@@ -46,7 +46,7 @@ try {
 }
 
 async function make() {
-  const { request, temporaryFolder, memoryBytes, effort } = task;
+  const { request, temporaryFolder, memoryBytes, effort, indexFolder } = task;
   const { transport, close } = createTransport(task.transport);
   const open = (repository: string, credentials: DeltaThreadTask['sourceCredentials']) =>
     new Repository({ transport, baseUrl: new URL(task.baseUrl), repository, credentials });
@@ -65,7 +65,7 @@ async function make() {
         putManifest: publish,
         listTags: () => to.listTags(),
       },
-      ...{ temporaryFolder, memoryBytes, effort, signal },
+      ...{ temporaryFolder, memoryBytes, effort, indexFolder, signal },
       format: parseFormatName(request.format) ?? { kind: 'tar-diff' },
       onProgress: (fraction) => say({ kind: 'progress', fraction }),
     });

@@ -1,0 +1,102 @@
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Digest, digestHex } from '../../shared/digest.ts';
+import type { ContentFacts } from './describe.ts';
+
+/** Raised when facts come to mean something else. */
+const VERSION = 1;
+const DEFAULT_MAX_BYTES = 256 * 1024 * 1024;
+
+/** What is known of a layer's contents, by their place among the regular files that have any. */
+export type LayerFacts = ReadonlyMap<number, ContentFacts>;
+
+/**
+ * What the files of layers are like, kept in a folder by the layer's diff_id, so that it is found out
+ * once for all deltas that a layer takes part in. What is damaged or too old counts as absent; the
+ * layers used longest ago go first when it becomes too much.
+ */
+export class ContentIndex {
+  readonly #folder: string;
+  readonly #maxBytes: number;
+
+  /** `maxBytes` is the most that the folder's files may have together. */
+  constructor(folder: string, maxBytes = DEFAULT_MAX_BYTES) {
+    this.#folder = folder;
+    this.#maxBytes = maxBytes;
+  }
+
+  async get(diffId: Digest): Promise<LayerFacts> {
+    const path = this.#path(diffId);
+    const bytes = await readFile(path).catch(() => undefined);
+    const facts = bytes === undefined ? undefined : decode(bytes);
+    if (facts === undefined) return new Map();
+    const now = new Date();
+    await utimes(path, now, now).catch(() => {});
+    return facts;
+  }
+
+  /** Keeps all that is known of a layer. A folder that cannot be written only costs time. */
+  async put(diffId: Digest, facts: LayerFacts): Promise<void> {
+    const path = this.#path(diffId);
+    const part = `${path}.${process.pid}-${Math.random().toString(36).slice(2)}`;
+    try {
+      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      await writeFile(part, encode(facts), { mode: 0o600 });
+      await rename(part, path);
+      await this.#shrink();
+    } catch {
+      await rm(part, { force: true });
+    }
+  }
+
+  #path(diffId: Digest): string {
+    return join(this.#folder, digestHex(diffId));
+  }
+
+  async #shrink(): Promise<void> {
+    const names = await readdir(this.#folder);
+    const files = await Promise.all(
+      names.map(async (name) => {
+        const path = join(this.#folder, name);
+        const { size, mtimeMs } = await stat(path).catch(() => ({ size: 0, mtimeMs: 0 }));
+        return { path, size, mtimeMs };
+      }),
+    );
+    let left = files.reduce((sum, { size }) => sum + size, 0);
+    for (const { path, size } of files.sort((a, b) => a.mtimeMs - b.mtimeMs)) {
+      if (left <= this.#maxBytes) return;
+      await rm(path, { force: true });
+      left -= size;
+    }
+  }
+}
+
+type Row = readonly [place: number, sha256: string, isPacked: 0 | 1, sketch: readonly number[]];
+
+/** Text of rows after the sha256 of the text. */
+function encode(facts: LayerFacts): string {
+  const rows: Row[] = [...facts].map(([place, { sha256, isPacked, sketch }]) => [
+    ...([place, sha256, isPacked ? 1 : 0, [...sketch]] as const),
+  ]);
+  const text = JSON.stringify([VERSION, rows]);
+  return `${sha256Of(text)}\n${text}`;
+}
+
+function decode(bytes: Buffer): LayerFacts | undefined {
+  const text = bytes.toString();
+  const start = text.indexOf('\n') + 1;
+  const body = text.slice(start);
+  if (text.slice(0, start - 1) !== sha256Of(body)) return undefined;
+  const [version, rows] = JSON.parse(body) as [number, Row[]];
+  if (version !== VERSION) return undefined;
+  return new Map(
+    rows.map(([place, sha256, isPacked, sketch]) => [
+      ...([place, { sha256, isPacked: isPacked === 1, sketch: Uint32Array.from(sketch) }] as const),
+    ]),
+  );
+}
+
+function sha256Of(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}
