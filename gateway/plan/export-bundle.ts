@@ -5,6 +5,9 @@ import type { Platform } from '../../shared/oci/manifest.ts';
 import { isIndexType } from '../../shared/oci/media-types.ts';
 import { MAX_REFERRERS } from '../../shared/signing/find-signatures.ts';
 import { type MetadataFiles, putMetadata, TUF_TAG } from '../../shared/tuf/artifact.ts';
+import { parseMetadata } from '../../shared/tuf/metadata.ts';
+import { roleOfFile } from '../../shared/tuf/roles.ts';
+import { statementOf } from '../../shared/tuf/statement.ts';
 import { type Copying, copyBlobs, copyManifest, copySignatures } from '../layout/copy-content.ts';
 import type { DeltaFacts } from '../store/facts.ts';
 import { deltaFacts } from './delta-facts.ts';
@@ -40,7 +43,7 @@ export type BundleContent = {
  * Writes all that a machine without a line needs for an update: the target's manifest (with the index
  * that names it), config and signatures, and either a published delta with its signatures or all
  * layers. Everything is copied byte for byte and nothing is judged: that is the machine's part.
- * Throws SIGNATURE_MISSING, MANIFEST_UNKNOWN and what reading and writing throw.
+ * Throws SIGNATURE_MISSING, METADATA_MISMATCH, MANIFEST_UNKNOWN and what reading and writing throw.
  */
 export async function exportBundle(
   to: Copying['to'],
@@ -50,6 +53,7 @@ export async function exportBundle(
   if (metadata !== undefined) await putMetadata(to, metadata, TUF_TAG);
   const copying = { from, to, signal };
   const named = await from.getManifest(tagOrDigest, signal);
+  if (metadata !== undefined) checkStated(metadata, named.digest, from.name);
   const { stored, manifest } = await readImage(from, named.digest, platform, signal);
   let signatures = await copySignatures(copying, stored.digest);
   if (isIndexType(named.mediaType)) signatures += await copySignatures(copying, named.digest);
@@ -68,6 +72,20 @@ export async function exportBundle(
   await putTarget(to, named, stored, tag);
   signatures += ofDelta;
   return { ...content, method: 'delta', artifact: delta.artifact, signatures };
+}
+
+/** No machine would take an image that its channel does not name. Throws METADATA_MISMATCH. */
+function checkStated(metadata: MetadataFiles, digest: Digest, where: string): void {
+  for (const [name, bytes] of metadata) {
+    const role = roleOfFile(name) ?? '';
+    if (['root', 'snapshot', 'timestamp'].includes(role)) continue;
+    const { targets } = parseMetadata('targets', bytes, name).signed;
+    if (Object.values(targets).some((target) => statementOf(target).digest === digest)) return;
+  }
+  throw new SnapgateError('METADATA_MISMATCH', 'no channel names this image', {
+    where: `${where}@${digest}`,
+    hint: 'State it with snapgate tuf add and publish that, or export without --tuf.',
+  });
 }
 
 /** The image first: an index that comes after what it names stands for it alone. */

@@ -67,9 +67,9 @@ function exportRule(
   { now, weaker }: ExportOptions,
   notes: string[],
 ): ContainersEntry[] {
-  const { repository, images, conditions } = rule;
+  const { repository, images } = rule;
   const note = (text: string) => notes.push(`${repository}: ${text}`);
-  const lost = lostConditions(conditions);
+  const lost = lostConditions(rule);
   if (lost.length > 0) {
     note(`${lost.join(', ')} cannot be said there${weaker ? '' : '; all is rejected'}`);
     if (!weaker) return [{ type: 'reject' }];
@@ -87,7 +87,7 @@ function exportRule(
   return clauses.map(entryOf);
 }
 
-function lostConditions(conditions: PolicyRule['conditions']): string[] {
+function lostConditions({ conditions, channel }: PolicyRule): string[] {
   const { annotations, platforms, allowed, denied, oldestVersion, oldestCreated } = conditions;
   const asked: [string, boolean][] = [
     ['annotations', annotations.size > 0],
@@ -95,6 +95,7 @@ function lostConditions(conditions: PolicyRule['conditions']): string[] {
     ['allowedDigests', allowed !== undefined],
     ['deniedDigests', denied.size > 0],
     ['oldest', (oldestVersion ?? oldestCreated) !== undefined],
+    ['channel', channel !== undefined],
     ['largest.imageBytes', conditions.largest.imageBytes !== undefined],
   ];
   return asked.filter(([, isAsked]) => isAsked).map(([name]) => name);

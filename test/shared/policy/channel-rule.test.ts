@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { exportContainersPolicy } from '../../../shared/policy/export-containers-policy.ts';
 import { findRule, parsePolicy } from '../../../shared/policy/policy.ts';
 import { makeKey } from '../../support/signatures.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
@@ -22,6 +23,14 @@ describe('a rule that asks for a channel', () => {
     const rule = findRule(parsePolicy(policyOf({ root: 'os', maximumAgeSeconds: 60 })), 'a.test/b');
     expect(rule.channel).toMatchObject({ root: 'os', maximumAgeSeconds: 60 });
     expect(JSON.parse(String(Buffer.from(rule.channel?.anchor ?? [])))).toEqual(root);
+  });
+
+  it('is weaker in the policy of Podman, and is exported as a refusal', async (ctx) => {
+    const { policyOf } = await scene(ctx);
+    const policy = parsePolicy(policyOf({ root: 'os' }));
+    const exported = exportContainersPolicy(policy, { now: new Date(), weaker: false });
+    expect(exported.policy.transports.docker['a.test']).toEqual([{ type: 'reject' }]);
+    expect(exported.notes.join()).toMatch(/channel cannot be said there/);
   });
 
   it('is taken only with a root that its own keys signed', async (ctx) => {
