@@ -11,6 +11,8 @@ const PARAMS = {
   [constants.ZSTD_c_compressionLevel]: 6,
   [constants.ZSTD_c_windowLog]: 17,
 };
+/** Most bytes of a file that btrfs keeps among its metadata, twice (mount option `max_inline`). */
+const MAX_INLINE_BYTES = 2048;
 /** Most pieces that are passed over after pieces that did not become smaller. */
 const MAX_PASSED_OVER = 8;
 
@@ -21,6 +23,8 @@ export type WrittenFile = { readonly path: string; readonly size: number };
 export type ContentWriter = {
   /** Bytes of content as they go to the disk. */
   readonly bytesWritten: number;
+  /** Least bytes of a whole file, and of a part of one, that are better shared than written. */
+  readonly leastShared: { readonly whole: number; readonly part: number };
   /** Takes bytes that go to `offset` of a file; they may be used again at once. */
   write(file: WrittenFile, bytes: Uint8Array, offset: number): void;
   /** Emits what is held back: to be called when a file is whole. */
@@ -30,6 +34,7 @@ export type ContentWriter = {
 /** Writes content as it is. */
 export class PlainWriter implements ContentWriter {
   readonly #add: (command: SendCommand) => void;
+  readonly leastShared = { whole: 1, part: BLOCK };
   bytesWritten = 0;
 
   constructor(add: (command: SendCommand) => void) {
@@ -53,9 +58,14 @@ export class PlainWriter implements ContentWriter {
  * demands; what stands around it is written as it is. Content that is compressed already is noticed
  * by the first pieces of it, and most of the others are not tried.
  *
+ * Smallest files are not shared in any case: each copy has its content among the metadata, where
+ * compressed it is less. A short run that is shared parts what is written around it, which then
+ * takes more blocks than the run does.
+ *
  * Source: `btrfs_do_encoded_write` of Linux.
  */
 export class PackingWriter implements ContentWriter {
+  readonly leastShared = { whole: MAX_INLINE_BYTES + 1, part: 4 * BLOCK };
   readonly #add: (command: SendCommand) => void;
   readonly #plain: PlainWriter;
   readonly #held = Buffer.allocUnsafeSlow(MAX_PACKED_BYTES);
@@ -108,14 +118,16 @@ export class PackingWriter implements ContentWriter {
     this.#size = 0;
   }
 
-  #pack({ path }: WrittenFile, piece: Uint8Array, offset: number): boolean {
-    if (piece.length <= BLOCK) return false;
+  #pack({ path, size }: WrittenFile, piece: Uint8Array, offset: number): boolean {
+    const isInline = piece.length === size && size <= MAX_INLINE_BYTES;
+    if (piece.length <= BLOCK && !isInline) return false;
     if (this.#passOver > 0) {
       this.#passOver -= 1;
       return false;
     }
     const data = zstdCompressSync(piece, { params: PARAMS });
-    if (blocks(data.length) >= blocks(piece.length)) {
+    const isLess = isInline ? data.length < size : blocks(data.length) < blocks(piece.length);
+    if (!isLess) {
       this.#failures += 1;
       this.#passOver = Math.min(MAX_PASSED_OVER, 2 ** this.#failures - 1);
       return false;

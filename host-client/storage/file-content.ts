@@ -77,9 +77,11 @@ export class FileContent {
     const run = this.#run;
     if (run === undefined) return;
     this.#run = undefined;
-    const endsBoth =
-      run.from + run.length === run.file.size && run.to + run.length === this.#target.size;
-    const length = endsBoth ? run.length : run.length - (run.length % BLOCK);
+    const { size } = this.#target;
+    const endsBoth = run.from + run.length === run.file.size && run.to + run.length === size;
+    const shareable = endsBoth ? run.length : run.length - (run.length % BLOCK);
+    const { whole, part } = this.#writer.leastShared;
+    const length = shareable < (shareable === size ? whole : part) ? 0 : shareable;
     if (length > 0) this.#clone(run, length);
     const rest = Buffer.allocUnsafe(run.length - length);
     if (rest.length === 0) return;
