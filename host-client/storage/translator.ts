@@ -4,6 +4,7 @@ import { encodeDevice, type SendCommand } from '../../shared/send-stream/format.
 import type { TarEntry, TarTime } from '../../shared/tar/entry.ts';
 import type { TarEvent } from '../../shared/tar/reader.ts';
 import { type ContentWriter, PlainWriter } from './content-writer.ts';
+import { DirectoryTimes } from './directory-times.ts';
 import { type CloneSource, FileContent } from './file-content.ts';
 import { LayerTree, pathNames, type TreeNode } from './layer-tree.ts';
 import { type OpenFile, putPiece } from './open-file.ts';
@@ -47,7 +48,7 @@ export class LayerTranslator {
   readonly #add: (command: SendCommand) => void;
   readonly #findClone: FindClone;
   readonly #writer: ContentWriter;
-  readonly #directoryTimes = new Map<TreeNode, TarTime>();
+  readonly #times = new DirectoryTimes((path, time) => this.#utimes(path, time));
   #file: OpenFile | undefined;
   #lastWritten: string | undefined;
   #temporaryNames = 0;
@@ -75,12 +76,10 @@ export class LayerTranslator {
     if (event.kind === 'entry') this.#entry(event.entry);
   }
 
-  /** Ends the layer: times of directories come last, as all that is made in them changes them. */
+  /** Ends the layer. */
   finish(): void {
     this.#closeFile();
-    for (const [node, mtime] of this.#directoryTimes) {
-      if (node.kind === 'directory') this.#utimes(node.path, mtime);
-    }
+    this.#times.finish();
   }
 
   #entry(entry: TarEntry): void {
@@ -95,6 +94,7 @@ export class LayerTranslator {
     }
     const parents = names.slice(0, -1);
     const directory = this.#directory(parents);
+    this.#times.enter(directory);
     // Left by an old storage driver; Podman passes over it as well.
     if (names[0]?.startsWith(WHITEOUT_META) && (names.length > 1 || base !== OPAQUE)) return;
     if (base === OPAQUE) this.#opaque(parents, directory);
@@ -110,6 +110,8 @@ export class LayerTranslator {
       this.#add({ op: 'chmod', path: node.path, mode: setgid ? 0o2755 : 0o755 });
       this.#tree.make(node, 'directory');
       node.setgid = setgid;
+      this.#times.touch(node.parent);
+      this.#times.touch(node);
     });
     return found as TreeNode;
   }
@@ -145,6 +147,7 @@ export class LayerTranslator {
       this.#add({ op: 'rmdir', path: node.path });
     } else this.#add({ op: 'unlink', path: node.path });
     this.#tree.remove(node);
+    this.#times.touch(node.parent);
   }
 
   #place(node: TreeNode, entry: TarEntry): void {
@@ -154,6 +157,7 @@ export class LayerTranslator {
     const target = entry.type === 'hardlink' ? this.#linkTarget(entry, node) : undefined;
     if (!merges) this.#remove(node);
     node.named = true;
+    if (!merges) this.#times.touch(node.parent);
     switch (entry.type) {
       case 'file':
         this.#tree.make(node, 'file');
@@ -225,6 +229,7 @@ export class LayerTranslator {
   }
 
   #temporaryName(): string {
+    this.#times.touch(this.#tree.root);
     for (;;) {
       this.#temporaryNames += 1;
       const name = `.snapgate-rewritten-${this.#temporaryNames}`;
@@ -258,7 +263,7 @@ export class LayerTranslator {
     }
     this.#attributesAt(node.path, entry);
     node.setgid = (entry.mode & S_ISGID) !== 0;
-    this.#directoryTimes.set(node, entry.mtime);
+    this.#times.set(node, entry.mtime);
   }
 
   #attributesAt(path: string, entry: TarEntry, isLink = false): void {

@@ -65,6 +65,27 @@ const short = (commands: readonly SendCommand[]) =>
   commands.map((command) => ('path' in command ? `${command.op} ${command.path}` : command.op));
 
 describe('the translation of a layer', () => {
+  it('sets the time of a directory when it goes on elsewhere, and again when it comes back', async () => {
+    const commands = await translate([
+      { name: 'd', type: '5', mtime: 5 },
+      { name: 'd/a' },
+      { name: 'd/e/', type: '5', mtime: 6 },
+      { name: 'd/e/x' },
+      { name: 'f' },
+      { name: 'd/e/y' },
+      { name: 'g' },
+    ]);
+    const steps = commands.filter(({ op }) => op === 'utimes' || op === 'mkfile');
+    expect(short(steps).filter((step) => !/utimes .*[afgxy]$/.test(step))).toEqual([
+      ...['mkfile d/a', 'mkfile d/e/x', 'utimes d', 'utimes d/e', 'mkfile f'],
+      ...['mkfile d/e/y', 'utimes d/e', 'mkfile g'],
+    ]);
+    const times = commands.flatMap((command) =>
+      command.op === 'utimes' && command.path === 'd/e' ? [command.mtime.seconds] : [],
+    );
+    expect(times).toEqual([6, 6]);
+  });
+
   it('sets owner, mode, attributes and times in the order in which none undoes another', async () => {
     const commands = await translate([
       { name: 'd', type: '5', mode: 0o700 },
