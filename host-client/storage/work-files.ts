@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Workspace } from '../../shared/delta/workspace.ts';
 import { openMemoryFile } from '../system/memory-file.ts';
 import { buffersPassed } from '../system/tidy-memory.ts';
+import { setXattr } from '../system/xattrs.ts';
 
 /** Name of their folder in the storage's own. */
 export const PARTS = 'parts';
@@ -42,7 +43,9 @@ export function workFiles(
 }
 
 function openNameless(folder: string): number {
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const made = mkdirSync(folder, { recursive: true, mode: 0o700 });
+  // What reaches the disk before it is closed is then at least compressed, on btrfs.
+  if (made !== undefined) setXattr(folder, 'btrfs.compression', 'zstd');
   const path = join(folder, `part-${process.pid}-${created++}`);
   const fd = openSync(path, 'wx+', 0o600);
   unlinkSync(path);

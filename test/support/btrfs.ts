@@ -32,8 +32,14 @@ export function btrfsSkipReason(): string | undefined {
   return undefined;
 }
 
-/** Makes a btrfs file system in a sparse file and mounts it in a folder of its own. */
-export function mountBtrfs({ sizeMiB = 1024 }: { sizeMiB?: number } = {}): BtrfsMount {
+/** Makes a btrfs file system in a sparse file and mounts it in a folder of its own, by these options. */
+export function mountBtrfs({
+  sizeMiB = 1024,
+  options = [],
+}: {
+  sizeMiB?: number;
+  options?: readonly string[];
+} = {}): BtrfsMount {
   const base = mkdtempSync(join(tmpdir(), 'snapgate-btrfs-'));
   const image = join(base, 'disk');
   const path = join(base, 'mnt');
@@ -42,7 +48,7 @@ export function mountBtrfs({ sizeMiB = 1024 }: { sizeMiB?: number } = {}): Btrfs
     truncateSync(image, sizeMiB * 1024 * 1024);
     run('mkfs.btrfs', '--quiet', image);
     run('mkdir', path);
-    run('mount', '-o', 'loop', image, path);
+    run('mount', '-o', ['loop', ...options].join(','), image, path);
   } catch (error) {
     rmSync(base, { recursive: true, force: true });
     throw error;
