@@ -38,7 +38,7 @@ const target = `docker://${fleet.gateway.host}/os/image:stable`;
 const rows: string[][] = [];
 try {
   for (const way of WAYS) {
-    const names = way === 'recompressing' ? Object.keys(clients) : ['one file', 'executable'];
+    const names = way === 'recompressing' ? Object.keys(clients) : ['one file'];
     for (const name of names) rows.push([way, name, ...(await measure(way, name))]);
   }
 } finally {

@@ -1,14 +1,14 @@
+import { encoderBytes, readableFormats } from '../../host-client/update/encoders.ts';
+import { formatName } from '../../shared/delta/formats.ts';
 import type { Fleet, TestMachine } from './fleet.ts';
 
 /** A way that an update goes. */
 export type UpdateWay = 'whole' | 'tar-diff' | 'plain' | 'recompressing';
 
-const TAR_DIFF = 'application/vnd.tar-diff';
-
 /**
- * Makes a machine's next update go a way: what it may ask for is in its configuration, and a tar-diff,
- * which a gateway makes when it is asked for, is made beforehand. Answers with the options of
- * `snaphost update`. `source` is the config digest of what the machine has.
+ * Makes a machine's next update go a way: the delta is made beforehand, and the machine waits for no
+ * other. Of the ready ones it takes the smallest that it reads. Answers with the options of `snaphost
+ * update`. `source` is the config digest of what the machine has.
  */
 export async function prepareWay(
   fleet: Fleet,
@@ -16,12 +16,21 @@ export async function prepareWay(
   way: UpdateWay,
   pair: { readonly source: string; readonly target: string },
 ): Promise<string[]> {
-  // Without a pause for a delta, a machine takes what is there.
-  const waits = { deltaSeconds: way === 'tar-diff' ? 0 : 3600 };
-  const limits = way === 'plain' ? { encoderBytes: 0 } : {};
-  await machine.configure(fleet.gateway.url, { waits, limits });
-  if (way === 'tar-diff') await makeDelta(fleet, { ...pair, format: TAR_DIFF });
-  return way === 'whole' ? ['--full'] : [];
+  const limits = way === 'recompressing' ? {} : { encoderBytes: 0 };
+  await machine.configure(fleet.gateway.url, { waits: { deltaSeconds: 0 }, limits });
+  if (way === 'whole') return ['--full'];
+  await makeDelta(fleet, { ...pair, format: await nameOf(way) });
+  return [];
+}
+
+async function nameOf(way: Exclude<UpdateWay, 'whole'>): Promise<string> {
+  if (way === 'tar-diff') return formatName({ kind: way });
+  if (way === 'plain') return formatName({ kind: 'snapgate' });
+  const [format] = await readableFormats(encoderBytes(undefined));
+  if (format?.kind !== 'snapgate' || format.recompress === undefined) {
+    throw new Error('this machine packs nothing again');
+  }
+  return formatName(format);
 }
 
 /** Has the gateway make a delta, and waits for it. */
