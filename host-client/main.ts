@@ -19,6 +19,7 @@ import { verifyCommand } from './cli/verify.ts';
 import { isJournal } from './system/journal.ts';
 import { keepHeapSmall } from './system/tidy-memory.ts';
 import { containerSnap } from './tukit/container-snap.ts';
+import { PACK_COMMAND, packStandardInput } from './update/pack-apart.ts';
 import { VERSION } from './version.ts';
 
 keepHeapSmall();
@@ -84,12 +85,12 @@ const isContainerSnap = [process.argv[1], process.argv0].some(
 const abort = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => abort.abort());
 const streams = { out: process.stdout, err: process.stderr, hasPriorities: isJournal(2) };
+const args = process.argv.slice(2);
+const work =
+  args[0] === PACK_COMMAND
+    ? packStandardInput(args.slice(1)).then(() => 0)
+    : runProgram(isContainerSnap ? containerSnap : program, args, streams, abort.signal);
 // No await at the top: the packaged program is a script of the older kind, which knows none.
-void runProgram(
-  isContainerSnap ? containerSnap : program,
-  process.argv.slice(2),
-  streams,
-  abort.signal,
-).then((status) => {
+void work.then((status) => {
   process.exitCode = status;
 });

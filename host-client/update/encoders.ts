@@ -15,15 +15,18 @@ import {
   zstdArguments,
 } from '../../shared/recompress/zstd/program.ts';
 import { pipeThrough, run } from '../system/run.ts';
+import { zstdApart } from './pack-apart.ts';
 
 /**
- * What this machine can pack with: the encoders that come with the client, and the system's own
- * `zstd`, which made the initrds of systems like it.
+ * What this machine can pack with: the encoders that come with the client, the zstd of Node.js in a
+ * process of its own, and the system's own `zstd`, which made the initrds of systems like it.
  */
 export async function findEncoders(): Promise<Encoders> {
   const version = await zstdVersion();
-  if (version === undefined) return createEncoders();
+  const own = zstdEncoder(zstdApart);
+  if (version === undefined) return createEncoders([own]);
   return createEncoders([
+    own,
     zstdEncoder({
       version,
       collects: false,

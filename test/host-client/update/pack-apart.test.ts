@@ -1,0 +1,35 @@
+import { randomBytes } from 'node:crypto';
+import { expect, it } from 'vitest';
+import { zstdApart } from '../../../host-client/update/pack-apart.ts';
+import { builtInZstd, type ZstdSettings } from '../../../shared/recompress/zstd/encoder.ts';
+import { collectBytes } from '../../support/tiny-image.ts';
+
+const words = Array.from({ length: 64 }, () => randomBytes(5).toString('hex'));
+const content = Buffer.from(
+  Array.from({ length: 600_000 }, (_, i) => words[(i * i + (i >> 6)) % 64]).join(' '),
+);
+
+async function* chunks() {
+  for (let at = 0; at < content.length; at += 100_000) yield content.subarray(at, at + 100_000);
+}
+
+const base = { level: 3, checksum: true, windowBytes: 2 ** 21 };
+const settings: Readonly<Record<string, ZstdSettings>> = {
+  'content of an unknown size': { ...base, workers: 0, contentSize: undefined },
+  'content of a known size': { ...base, workers: 0, contentSize: content.length },
+  'the multi-threaded mode': { ...base, workers: 1, contentSize: undefined },
+};
+
+it.each(Object.entries(settings))('packs in another process as in this one: %s', async (_, one) => {
+  const apart = await collectBytes(zstdApart.pack(chunks(), one));
+  expect(apart.equals(await collectBytes(builtInZstd.pack(chunks(), one)))).toBe(true);
+  expect(apart.length).toBeGreaterThan(1000);
+});
+
+it('leaves no process behind when nobody reads on', async () => {
+  const packed = zstdApart.pack(chunks(), { ...base, workers: 0, contentSize: undefined });
+  for await (const bytes of packed) {
+    expect(bytes.length).toBeGreaterThan(0);
+    break;
+  }
+});
