@@ -12,6 +12,7 @@ import { type Copying, copyBlobs, copyManifest, copySignatures } from '../layout
 import type { DeltaFacts } from '../store/facts.ts';
 import { deltaFacts } from './delta-facts.ts';
 import { readImage } from './read-image.ts';
+import { isForSome } from './readable-formats.ts';
 
 /** What goes into a bundle. */
 export type BundleOptions = {
@@ -65,13 +66,16 @@ export async function exportBundle(
     await putTarget(to, named, stored, tag);
     return { ...content, method: 'full', signatures };
   }
-  const delta = await findDelta(from, stored.digest, sourceConfig, signal);
-  await copyManifest(copying, await from.getManifest(delta.artifact, signal));
-  const ofDelta = await copySignatures(copying, delta.artifact);
-  if (ofDelta === 0) throw notSigned('the delta', `${from.name}@${delta.artifact}`);
+  const deltas = await findDeltas(from, stored.digest, sourceConfig, signal);
+  for (const { artifact } of deltas) {
+    await copyManifest(copying, await from.getManifest(artifact, signal));
+    const ofDelta = await copySignatures(copying, artifact);
+    if (ofDelta === 0) throw notSigned('the delta', `${from.name}@${artifact}`);
+    signatures += ofDelta;
+  }
   await putTarget(to, named, stored, tag);
-  signatures += ofDelta;
-  return { ...content, method: 'delta', artifact: delta.artifact, signatures };
+  const [{ artifact }] = deltas;
+  return { ...content, method: 'delta', artifact, signatures };
 }
 
 /** No machine would take an image that its channel does not name. Throws METADATA_MISMATCH. */
@@ -99,13 +103,17 @@ async function putTarget(
   await to.putManifest(named, tag);
 }
 
-/** The smallest delta beside the target that starts from the source. Throws MANIFEST_UNKNOWN. */
-async function findDelta(
+/**
+ * The smallest delta beside the target that starts from the source; and where that is for one class of
+ * machines, the smallest that is for all, so that the bundle serves others too. Throws
+ * MANIFEST_UNKNOWN.
+ */
+async function findDeltas(
   reader: ContentReader,
   target: Digest,
   sourceConfig: Digest,
   signal: AbortSignal | undefined,
-): Promise<DeltaFacts> {
+): Promise<[DeltaFacts, ...DeltaFacts[]]> {
   const found: DeltaFacts[] = [];
   const listed = await reader.listReferrers(target, signal);
   // The types in a list that others wrote may be wrong: each manifest says itself what it is.
@@ -114,7 +122,11 @@ async function findDelta(
     if (facts?.target === target && facts.sourceConfig === sourceConfig) found.push(facts);
   }
   const [smallest] = found.sort((a, b) => a.bytes - b.bytes);
-  if (smallest !== undefined) return smallest;
+  const isForAll = ({ format }: DeltaFacts) => format === undefined || !isForSome(format);
+  const plain = found.find(isForAll);
+  if (smallest !== undefined) {
+    return plain === undefined || plain === smallest ? [smallest] : [smallest, plain];
+  }
   throw new SnapgateError('MANIFEST_UNKNOWN', 'no delta between these images is published', {
     where: `${reader.name}@${target}`,
     hint: 'Have the gateway make it, or run snapgate delta create --push and snapgate sign.',

@@ -51,3 +51,8 @@ export function usesEncoders(name: string): boolean {
   const format = parseFormatName(name);
   return format?.kind === 'snapgate' && format.recompress !== undefined;
 }
+
+/** Whether deltas of a format, by its name, are for some machines only, or of a kind not known here. */
+export function isForSome(name: string): boolean {
+  return parseFormatName(name) === undefined || usesEncoders(name);
+}

@@ -2,11 +2,13 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ArchiveStore } from '../../../gateway/layout/archive-store.ts';
 import { exportBundle } from '../../../gateway/plan/export-bundle.ts';
+import type { LayerFormat } from '../../../shared/delta/formats.ts';
 import { type Digest, sha256 } from '../../../shared/digest.ts';
 import type { StoredManifest } from '../../../shared/oci/content.ts';
 import { DELTA_ARTIFACT, OCI_MANIFEST, SIGSTORE_BUNDLE } from '../../../shared/oci/media-types.ts';
 import { MemoryStore } from '../../support/memory-store.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
+import { putTinyDelta } from '../../support/tiny-delta.ts';
 import {
   putBytes,
   putTinyImage,
@@ -75,6 +77,27 @@ describe('a bundle of one platform of several', () => {
     expect(await attached(arm.stored.digest)).toEqual([DELTA_ARTIFACT]);
     expect(await attached(delta.digest)).toEqual([SIGSTORE_BUNDLE]);
     await bundle.close();
+  });
+
+  it('holds a delta for all machines beside a smaller one for some', async () => {
+    const { store, index } = await publish();
+    const old = await putTinyImage(store, [{ a: 'old' }], { architecture: 'arm64' });
+    const fresh = await putTinyImage(store, [{ a: 'new' }], { architecture: 'arm64', tag: 'next' });
+    const recompress = { set: 1, memory: 128, lzma: '5.8.4' };
+    const make = (format: LayerFormat, delta: string) =>
+      putTinyDelta(store, old, fresh, async () => delta, format);
+    const some = await make({ kind: 'snapgate', recompress }, 'x');
+    const plain = await make({ kind: 'snapgate' }, 'x'.repeat(2000));
+    await make({ kind: 'tar-diff' }, 'x'.repeat(3000));
+    for (const one of [index, fresh.stored, some, plain]) await sign(store, one);
+    const bundle = new MemoryStore();
+    const options = { target: store, tagOrDigest: 'next', tag: 'next', platform };
+    const content = await exportBundle(bundle, { ...options, sourceConfig: old.config });
+    expect(content.artifact).toBe(some.digest);
+    const listed = (await bundle.listReferrers(fresh.stored.digest)).map((one) => one.digest);
+    expect(listed).toContain(plain.digest);
+    expect(listed).toContain(some.digest);
+    expect(listed).toHaveLength(3);
   });
 
   it('is not made of what no machine would take', async () => {
