@@ -17,7 +17,10 @@ import { simpleApply } from '../support/simple-layer-delta-reader.ts';
  * `node test/fuzz/layer-delta.ts [ROUNDS] [SEED]`. Whatever a delta says, the reader must end in
  * bytes or in an error that is meant for it, and agree with the simple reader about the bytes.
  */
-const MEANT = ['DELTA_INVALID', 'DELTA_SOURCE_MISMATCH', 'LIMIT_EXCEEDED', 'UNSUPPORTED'];
+const MEANT = [
+  ...['DELTA_INVALID', 'DELTA_SOURCE_MISMATCH', 'LIMIT_EXCEEDED', 'UNSUPPORTED'],
+  'ENCODER_MISMATCH',
+];
 
 class Dice {
   #state: number;
@@ -63,11 +66,12 @@ function mutate(bytes: Buffer, dice: Dice): Buffer {
 export async function fuzzLayerDelta(rounds: number, seed: number): Promise<number> {
   const { delta, source, simple } = await sampleLayerDelta();
   const streams = await streamsOf(delta);
+  const { delta: checkpoints } = await sampleLayerDelta(true);
   let accepted = 0;
   for (let round = 0; round < rounds; round += 1) {
     const dice = new Dice(seed + round);
     let bad: Buffer;
-    if (dice.below(4) === 0) bad = mutate(delta, dice);
+    if (dice.below(4) === 0) bad = mutate(dice.below(2) === 0 ? delta : checkpoints, dice);
     else {
       const which = dice.below(streams.length);
       const changed = streams.map((bytes, i) => (i === which ? mutate(bytes, dice) : bytes));
