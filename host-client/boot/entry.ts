@@ -60,6 +60,11 @@ function oneLine(text: string): string {
   return text.replace(/[^\x20-\x7e]+/g, ' ').trim();
 }
 
+/** A rank that nobody could have written counts as none: the next must be above it. */
+function parseRank(text: string): number {
+  return /^\d{1,10}$/.test(text) ? Number(text) : 0;
+}
+
 /** Reads the text of an entry's file. Keys that are not known are passed over. */
 export function parseEntry(id: string, text: string): BootEntry {
   const values = (key: string) =>
@@ -70,7 +75,7 @@ export function parseEntry(id: string, text: string): BootEntry {
   return {
     id,
     title: values('title')[0] ?? id,
-    rank: Number.parseInt(values('version')[0] ?? '0', 10) || 0,
+    rank: parseRank(values('version')[0] ?? ''),
     linux: values('linux')[0],
     efi: values('efi')[0],
     initrd: values('initrd'),
