@@ -2,6 +2,7 @@ import { toSnapgateError } from '../../shared/errors.ts';
 import type { Log } from '../../shared/log.ts';
 import type { TufFolder } from './folder.ts';
 import { type OnlineSigning, signOnline } from './online.ts';
+import { endingSoon, readState } from './state.ts';
 import { type TakeOver, takeOver } from './take-over.ts';
 
 /** How often a repository is looked at, in milliseconds. */
@@ -27,6 +28,7 @@ export class TufKeeper {
   #running: Promise<void> = Promise.resolve();
   #reported: string | undefined;
   #isLooking = false;
+  readonly #warned = new Set<string>();
 
   constructor(options: TufKeeperOptions) {
     this.#options = options;
@@ -53,6 +55,16 @@ export class TufKeeper {
     return this.#running;
   }
 
+  /** Says of each version once that people must renew it. */
+  async #warn(now: Date): Promise<void> {
+    const { folder, log } = this.#options;
+    for (const { role, expires } of endingSoon(await readState(folder), now)) {
+      const name = `${role} ${expires}`;
+      if (!this.#warned.has(name)) log('warn', 'channel metadata ends soon', { role, expires });
+      this.#warned.add(name);
+    }
+  }
+
   async #sign(): Promise<void> {
     const { folder, signing, from, log } = this.#options;
     try {
@@ -62,6 +74,7 @@ export class TufKeeper {
       const signed = signing && (await signOnline(folder, signing, now));
       const { snapshot, timestamp } = signed ?? {};
       this.#reported = undefined;
+      await this.#warn(now);
       if (timestamp !== undefined) log('info', 'channel metadata signed', { snapshot, timestamp });
     } catch (thrown) {
       const { code, message, hint } = toSnapgateError(thrown);

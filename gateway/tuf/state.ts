@@ -123,3 +123,17 @@ export function signingOf(state: TufState): Signing[] {
     return { role, version: metadata.signed.version, demands, complete };
   });
 }
+
+/** What is signed offline is to be renewed so long before it ends, in milliseconds. */
+const SOON_MS = 30 * 86_400_000;
+
+/** The published roles that people must renew soon. */
+export function endingSoon(
+  { root, targets }: TufState,
+  now: Date,
+): { readonly role: string; readonly expires: string }[] {
+  const published = [...(root === undefined ? [] : [['root', root] as const]), ...targets];
+  return published
+    .map(([role, { signed }]) => ({ role, expires: signed.expires }))
+    .filter(({ expires }) => Date.parse(expires) - now.getTime() < SOON_MS);
+}

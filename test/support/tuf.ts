@@ -108,6 +108,7 @@ export class TestTuf {
     stored: StoredManifest,
     custom: Partial<Statement> & { config?: Digest } = {},
     role = 'targets',
+    days?: number,
   ): Promise<void> {
     const { config = stored.digest, ...more } = custom;
     const images = [{ platform: 'linux/amd64', config }];
@@ -117,7 +118,7 @@ export class TestTuf {
       this.folder,
       await this.state(),
       { role, statement, stored },
-      { now: this.now },
+      { now: this.now, days },
     );
   }
 }

@@ -6,14 +6,12 @@ import type { TufFolder } from '../../tuf/folder.ts';
 import {
   delegatedNames,
   demandsOf,
+  endingSoon,
   readState,
   type Signing,
   signingOf,
   type TufState,
 } from '../../tuf/state.ts';
-
-/** What is signed offline is to be renewed so long before it ends, in milliseconds. */
-const SOON_MS = 30 * 86_400_000;
 
 /** What every `tuf` command prints. */
 export type TufReport = {
@@ -94,15 +92,10 @@ function nextSteps(state: TufState, staged: readonly Signing[], dir: string, now
       `Or here: snapgate tuf publish ${dir} --snapshot-key FILE --timestamp-key FILE`,
     ];
   }
-  const renewals = [
-    ...(state.root === undefined ? [] : [['root', state.root] as const]),
-    ...state.targets,
-  ]
-    .filter(([, { signed }]) => Date.parse(signed.expires) - now.getTime() < SOON_MS)
-    .map(
-      ([role, { signed }]) =>
-        `${role} ends at ${signed.expires}; renew it: snapgate tuf rotate ${dir} --role ${role}`,
-    );
+  const renewals = endingSoon(state, now).map(
+    ({ role, expires }) =>
+      `${role} ends at ${expires}; renew it: snapgate tuf rotate ${dir} --role ${role}`,
+  );
   if (renewals.length > 0) return renewals;
   const isEmpty = [...state.targets.values()].every(
     ({ signed }) => Object.keys(signed.targets).length === 0,

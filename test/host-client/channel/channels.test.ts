@@ -101,6 +101,45 @@ describe('a channel', () => {
   });
 });
 
+describe('the root of the policy', () => {
+  it('takes the place of an older one that is trusted, and of none that is newer', async (ctx) => {
+    const { follow, tuf, replaceKey, image } = await scene(ctx);
+    await follow();
+    const first = (await tuf.folder.metadata('1.root.json')) ?? Buffer.alloc(0);
+    await replaceKey('targets');
+    const second = (await tuf.folder.metadata('2.root.json')) ?? Buffer.alloc(0);
+    const by = (anchor: Uint8Array) => follow({ rule: { root: 'os', anchor } });
+    expect((await by(second)).statement.digest).toBe(image.digest);
+    expect((await by(first)).statement.digest).toBe(image.digest);
+    await replaceKey('targets');
+    expect((await by(second)).version).toBe(4);
+  });
+
+  it('lets the owner begin anew, and counts when what is trusted is damaged', async (ctx) => {
+    const { follow, tuf, dir, image } = await scene(ctx);
+    await follow();
+    const other = await TestTuf.create(join(dir, 'other'));
+    const second = manifest('other');
+    await other.stateChannel(PATH, second);
+    await other.publish();
+    const anchor = (await other.folder.metadata('1.root.json')) ?? Buffer.alloc(0);
+    const source = folderMetadata(other.folder);
+    const refusal = { code: 'METADATA_UNSIGNED' };
+    await expect(follow({ source })).rejects.toMatchObject(refusal);
+    const anew = await follow({ source, rule: { root: 'os', anchor } });
+    expect(anew.statement.digest).toBe(second.digest);
+    await writeFile(join(dir, 'state/tuf/roots/os/root.json'), '{"signed":');
+    expect((await follow()).statement.digest).toBe(image.digest);
+    expect(tuf.now).toBeDefined();
+  });
+
+  it('changes nothing in a rehearsal', async (ctx) => {
+    const { follow, dir, image } = await scene(ctx);
+    expect((await follow({ dryRun: true })).statement.digest).toBe(image.digest);
+    await expect(readdir(join(dir, 'state'))).rejects.toThrow('ENOENT');
+  });
+});
+
 describe('the floor', () => {
   it('rises only with an image that proved good', async (ctx) => {
     const { follow, channels, image } = await scene(ctx);

@@ -90,8 +90,12 @@ describe('a gateway with channels', () => {
   it('takes up what is published while it runs', async (ctx) => {
     const { TufKeeper } = await import('../../../gateway/tuf/keeper.ts');
     const { snapshot, timestamp } = tuf.keys;
+    const said: unknown[] = [];
+    const log = (_level: string, message: string, fields?: object) => {
+      said.push({ message, ...fields });
+    };
     const keeper = new TufKeeper({
-      ...{ folder: tuf.folder, log: () => {} },
+      ...{ folder: tuf.folder, log },
       signing: { snapshot, timestamp, snapshotSeconds: 600, timestampSeconds: 600 },
       everyMs: 5,
     });
@@ -100,11 +104,16 @@ describe('a gateway with channels', () => {
     const { publishStaged } = await import('../../../gateway/tuf/publish.ts');
     const { signStaged } = await import('../../../gateway/tuf/sign.ts');
     const second = storedManifest({ schemaVersion: 2, annotations: { text: 'two' } });
-    await tuf.stateChannel(PATH, second, { version: '2' });
+    await tuf.stateChannel(PATH, second, { version: '2' }, 'targets', 20);
     await signStaged(tuf.folder, await tuf.state(), tuf.keys.targets[0]);
     await publishStaged(tuf.folder, await tuf.state());
     const client = await TufClient.of(tuf, join(dir, 'client-2'));
     await expect.poll(async () => (await client.find(PATH)).statement.version).toBe('2');
+    await expect
+      .poll(() => said)
+      .toContainEqual(
+        expect.objectContaining({ message: 'channel metadata ends soon', role: 'targets' }),
+      );
   });
 });
 
