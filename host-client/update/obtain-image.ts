@@ -106,13 +106,19 @@ async function goBestWay(
     const estimate = await announce(run, choice);
     return { ...(await goChain(run, source, choice.chain, onStep)), estimate };
   } catch (thrown) {
-    const reason = await reasonToGoOn(run, source, choice, at, thrown);
+    const distrust = await distrustEncoders(run, thrown);
+    const reason = distrust?.reason ?? chainReason(run, choice, thrown);
     const now = [...run.passed, ...held];
     const other = await choose(run, source, target, now, { chains: false });
-    return await goWay(run, source, target, {
+    const obtained = await goWay(run, source, target, {
       way: other.way,
       fallbackReason: joined(reason, other.fallbackReason),
     });
+    // Where a plain delta does not come out either, it was not for the encoders.
+    const isSourceBad = other.way.method === 'delta' && obtained.method === 'full';
+    if (isSourceBad) await run.machine.state.recordDistrust(undefined);
+    else if (distrust !== undefined) await tellOfEncoders(run, source, at, distrust.format);
+    return obtained;
   }
 }
 
@@ -147,50 +153,44 @@ function joined(...reasons: readonly (string | undefined)[]): string | undefined
 /** The delta that failed, and the image that it leads to. */
 type Failed = { readonly target: Digest; readonly artifact: Digest | undefined };
 
-/**
- * Why another way is tried: encoders that went wrong, or something about a chain. Throws anything else
- * that was thrown.
- */
-async function reasonToGoOn(
-  run: Run,
-  source: UpdateSource,
-  { chain }: Choice,
-  failed: Failed,
-  thrown: unknown,
-): Promise<string> {
-  const distrusted = await distrustEncoders(run, source, failed, thrown);
-  if (distrusted !== undefined) return distrusted;
+/** Why a chain is given up. Throws what was thrown where that stops everything, or was no chain. */
+function chainReason({ machine }: Run, { chain }: Choice, thrown: unknown): string {
   const reason = chain === undefined ? undefined : fallbackReasonOf(thrown);
   if (reason === undefined) throw thrown;
-  run.machine.events.notice(`the chain of deltas is given up: ${reason}`);
+  machine.events.notice(`the chain of deltas is given up: ${reason}`);
   return reason;
 }
 
 /**
- * Encoders that went wrong once are not relied on again for a time, and the gateway is told. Answers
- * with what was wrong; undefined for anything else that was thrown.
+ * Encoders that went wrong once are not relied on again for a time. Answers with what was wrong;
+ * undefined for anything else that was thrown.
  */
 async function distrustEncoders(
-  { machine, options }: Run,
-  { api }: UpdateSource,
-  { target, artifact }: Failed,
+  { machine }: Run,
   thrown: unknown,
-): Promise<string | undefined> {
+): Promise<{ reason: string; format: string } | undefined> {
   const { code, message } = toSnapgateError(thrown);
   const format = recompressingFormat(await formatsOf(machine));
   if (code !== 'ENCODER_MISMATCH' || format === undefined) return undefined;
-  const { events, state } = machine;
-  await state.recordDistrust({ format, time: Date.now() });
-  events.notice(`${message}; another way is taken`);
-  if (api !== undefined && artifact !== undefined) {
-    const report = { target, artifact, format };
-    // It is for others; this update goes on without.
-    await api.reportEncoders(report, options.signal).catch((failed: unknown) => {
-      options.signal?.throwIfAborted();
-      events.notice(`the gateway does not hear of it: ${toSnapgateError(failed).message}`);
-    });
-  }
-  return `${code}: ${message}`;
+  await machine.state.recordDistrust({ format, time: Date.now() });
+  machine.events.notice(`${message}; another way is taken`);
+  return { reason: `${code}: ${message}`, format };
+}
+
+/** Tells the gateway, for other machines: this one goes on without. */
+async function tellOfEncoders(
+  { machine, options }: Run,
+  { api }: UpdateSource,
+  { target, artifact }: Failed,
+  format: string,
+): Promise<void> {
+  if (api === undefined || artifact === undefined) return;
+  const report = { target, artifact, format };
+  await api.reportEncoders(report, options.signal).catch((failed: unknown) => {
+    options.signal?.throwIfAborted();
+    const { message } = toSnapgateError(failed);
+    machine.events.notice(`the gateway does not hear of the encoders: ${message}`);
+  });
 }
 
 /** The formats that can be applied here, most wanted first, without what went wrong lately. */

@@ -71,8 +71,10 @@ export class StateFolder {
     return readRecord(this.#file('encoders'), distrustSchema).catch(() => undefined);
   }
 
-  async recordDistrust(distrust: Distrust): Promise<void> {
-    await writeRecord(this.#file('encoders'), distrust);
+  /** Undefined makes up for an earlier record. */
+  async recordDistrust(distrust: Distrust | undefined): Promise<void> {
+    if (distrust === undefined) await rm(this.#file('encoders'), { force: true });
+    else await writeRecord(this.#file('encoders'), distrust);
   }
 
   async recordAttempt(attempt: Attempt): Promise<void> {

@@ -85,47 +85,60 @@ describe('an update', () => {
     expect(report).toMatchObject({ from: old.stored.digest, to: fresh.stored.digest });
   });
 
-  it('takes a plain delta where its encoders went wrong, tells the gateway, and remembers', async (ctx) => {
-    const { machine, publish, store, line, state } = await scene(ctx);
-    const content = Buffer.from('said again and again. '.repeat(40));
-    const frame = 'frame=1f8b0800000000000203';
-    const file = await packed(`gnu-gzip level=1 ${frame}`, content);
-    const old = await publish([{ base: '1' }]);
-    await update(machine);
-    const more = { filler: 'x'.repeat(50_000) };
-    const options = { tag: 'stable', packing: 'none' } as const;
-    const fresh = await putTinyImage(store, [{ 'doc.gz': file, ...more }], options);
-    await signIn(store, fresh.stored);
-    const { delta } = await encodingDelta(content, file, `gnu-gzip level=9 ${frame}`, more);
-    const recompress = (await readableFormats(128 << 20))[0];
-    if (recompress === undefined) throw new Error('no format');
-    const promised = await putTinyDelta(store, old, fresh, async () => delta, recompress);
-    const { tar } = fresh.layers[0] as TinyImage['layers'][number];
-    const literal = await writeLayerDelta(Buffer.from(tar), [], (writer) => writer.literal(tar));
-    const plain = await putTinyDelta(store, old, fresh, async () => literal, { kind: 'snapgate' });
-    for (const one of [promised, plain]) await signIn(store, one);
-    const ways = [promised, plain].map(({ digest, bytes }) => ({
-      ...({ method: 'delta', state: 'ready', sourceConfig: old.config } as const),
-      artifact: { digest, size: bytes.length },
-    }));
-    const [first, second] = ways as [(typeof ways)[0], (typeof ways)[0]];
-    const name = formatName(recompress);
-    line.api = fakeApi(fresh, [
-      { ...first, format: name },
-      { ...second, format: LAYER_DELTA },
-    ]);
-    const limits = { ...machine.config.limits, encoderBytes: 128 << 20 };
-    const small = { ...machine, config: { ...machine.config, limits, smallestDelta: 0 } };
-    const report = await update(small);
-    expect(report).toMatchObject({
-      ...{ method: 'delta', to: fresh.stored.digest },
-      fallbackReason: expect.stringContaining('ENCODER_MISMATCH'),
-    });
-    expect(line.api.calls).toContain(`report ${promised.digest} ${name}`);
-    expect((await state.distrust())?.format).toBe(name);
-    const { ways: checked } = await checkForUpdate({ ...small, deployments: machine.deployments });
-    expect(checked).toEqual([]);
-  });
+  it.for([
+    ['and remembers', false],
+    ['but not where the plain one goes wrong too', true],
+  ] as const)(
+    'takes a plain delta where its encoders went wrong, tells the gateway, %s',
+    async ([, isSourceBad], ctx) => {
+      const { machine, publish, store, line, state } = await scene(ctx);
+      const content = Buffer.from('said again and again. '.repeat(40));
+      const frame = 'frame=1f8b0800000000000203';
+      const file = await packed(`gnu-gzip level=1 ${frame}`, content);
+      const old = await publish([{ base: '1' }]);
+      await update(machine);
+      const more = { filler: 'x'.repeat(50_000) };
+      const options = { tag: 'stable', packing: 'none' } as const;
+      const fresh = await putTinyImage(store, [{ 'doc.gz': file, ...more }], options);
+      await signIn(store, fresh.stored);
+      const { delta } = await encodingDelta(content, file, `gnu-gzip level=9 ${frame}`, more);
+      const recompress = (await readableFormats(128 << 20))[0];
+      if (recompress === undefined) throw new Error('no format');
+      const promised = await putTinyDelta(store, old, fresh, async () => delta, recompress);
+      const { tar } = fresh.layers[0] as TinyImage['layers'][number];
+      const made = isSourceBad ? Buffer.from(tar).fill('y', 600, 601) : Buffer.from(tar);
+      const literal = await writeLayerDelta(Buffer.from(tar), [], (writer) => writer.literal(made));
+      const plain = await putTinyDelta(store, old, fresh, async () => literal, {
+        kind: 'snapgate',
+      });
+      for (const one of [promised, plain]) await signIn(store, one);
+      const ways = [promised, plain].map(({ digest, bytes }) => ({
+        ...({ method: 'delta', state: 'ready', sourceConfig: old.config } as const),
+        artifact: { digest, size: bytes.length },
+      }));
+      const [first, second] = ways as [(typeof ways)[0], (typeof ways)[0]];
+      const name = formatName(recompress);
+      line.api = fakeApi(fresh, [
+        { ...first, format: name },
+        { ...second, format: LAYER_DELTA },
+      ]);
+      const limits = { ...machine.config.limits, encoderBytes: 128 << 20 };
+      const small = { ...machine, config: { ...machine.config, limits, smallestDelta: 0 } };
+      const report = await update(small);
+      expect(report).toMatchObject({
+        ...{ method: isSourceBad ? 'full' : 'delta', to: fresh.stored.digest },
+        fallbackReason: expect.stringContaining('ENCODER_MISMATCH'),
+      });
+      const told = line.api.calls.filter((call) => call.startsWith('report '));
+      expect(told).toEqual(isSourceBad ? [] : [`report ${promised.digest} ${name}`]);
+      expect((await state.distrust())?.format).toBe(isSourceBad ? undefined : name);
+      const { ways: checked } = await checkForUpdate({
+        ...small,
+        deployments: machine.deployments,
+      });
+      expect(checked).toEqual([]);
+    },
+  );
 
   it('downloads only, and builds later without the line', async (ctx) => {
     const { machine, publish, store, deployments, steps } = await scene(ctx);
