@@ -13,6 +13,7 @@ export const pullCommand: Command<PullReport> = {
   summary: 'Bring an image into Podman’s storage, verified and by the smallest way',
   arguments: '[HOST/REPO[:TAG]]',
   options: {
+    again: { type: 'boolean', help: 'also an image that has failed on this machine' },
     full: { type: 'boolean', help: 'take the whole image, also where a delta would do' },
   },
   async run(context) {
@@ -22,7 +23,12 @@ export const pullCommand: Command<PullReport> = {
     const [reference] = positionals;
     const { config, alias } =
       reference === undefined ? { config: own, alias: undefined } : targetNamed(reference, own);
-    const how = { full: options.full === true, signal, ...(alias === undefined ? {} : { alias }) };
+    const how = {
+      full: options.full === true,
+      again: options.again === true,
+      signal,
+      ...(alias === undefined ? {} : { alias }),
+    };
     return withConfig(config, context, (machine) => pullImage(machine, how));
   },
   print({ name, image, method, bytesDownloaded, fallbackReason }, { out }) {

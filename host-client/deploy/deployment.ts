@@ -28,6 +28,8 @@ export const deploymentSchema = v.object({
   state: stateSchema,
   /** Why it is bad. */
   reason: v.optional(v.string()),
+  /** Id of the boot during which it was made: as long as that lasts, somebody may be at work on it. */
+  boot: v.optional(v.string()),
   /** Never removed by `gc`. */
   pinned: v.optional(v.boolean(), false),
 });

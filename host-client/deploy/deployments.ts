@@ -11,6 +11,7 @@ import {
   syncFileSystem,
 } from '../storage/btrfs.ts';
 import type { HeldImage } from '../storage/storage.ts';
+import { bootId } from '../system/boot-id.ts';
 import { syncFolder } from '../system/files.ts';
 import { readRecord, writeRecord } from '../system/records.ts';
 import { run } from '../system/run.ts';
@@ -149,6 +150,7 @@ export class Deployments {
     const record: DeploymentRecord = {
       ...{ version: 1, id, image: name, manifest: image.manifest, config: image.config },
       ...{ created: new Date().toISOString(), state: 'staged', pinned: false },
+      boot: await bootId(),
     };
     await writeRecord(this.#recordPath(id), record);
     return { ...record, path, subvolume: await subvolumeId(path) };

@@ -105,7 +105,9 @@ const load: Command = {
     }
     const path = file.replace(/^(oci-archive|file):/, '');
     return withMachine(context, (machine) =>
-      fromBundle(machine, path, (offline) => pullImage(offline, { signal: context.signal })),
+      fromBundle(machine, path, (offline) =>
+        pullImage(offline, { again: true, signal: context.signal }),
+      ),
     );
   },
 };

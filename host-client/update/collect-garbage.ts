@@ -4,6 +4,7 @@ import type { Deployment } from '../deploy/deployment.ts';
 import type { Roles } from '../deploy/deployments.ts';
 import { syncFileSystem } from '../storage/btrfs.ts';
 import type { HeldImage } from '../storage/storage.ts';
+import { bootId } from '../system/boot-id.ts';
 import { freeSpaceAt } from '../system/free-space.ts';
 import { run } from '../system/run.ts';
 import type { Machine } from './machine.ts';
@@ -24,18 +25,22 @@ export type GcReport = {
 };
 
 /**
- * The deployments that stay: what runs, what boots next, what a rollback leads to, what is pinned, and
- * the `keep` newest of the others that are not bad.
+ * The deployments that stay: what runs, what boots next, what a rollback leads to, what is pinned, what
+ * was made during this boot (`boot`) and not chosen yet, and the `keep` newest of the others that are
+ * not bad.
  */
 export function deploymentsToKeep(
   all: readonly Deployment[],
   roles: Roles,
   keep: number,
+  boot = '',
 ): ReadonlySet<string> {
   const { running, next, rollback } = roles;
-  const must = new Set(
-    [running, next, rollback, ...all.filter((one) => one.pinned)].flatMap((one) => one?.id ?? []),
-  );
+  // A transaction of tukit makes its snapshot with one command, and has it boot with another.
+  const isInProgress = (one: Deployment) =>
+    one.state === 'staged' && boot !== '' && one.boot === boot;
+  const held = all.filter((one) => one.pinned || isInProgress(one));
+  const must = new Set([running, next, rollback, ...held].flatMap((one) => one?.id ?? []));
   const spare = all.filter((one) => !must.has(one.id) && one.state !== 'bad').slice(0, keep);
   return new Set([...must, ...spare.map((one) => one.id)]);
 }
@@ -51,7 +56,7 @@ export async function collectGarbage(machine: Machine, keep: number): Promise<Gc
   await storage.tidy();
   const before = (await freeSpaceAt(storage.graphRoot)).free;
   const all = await deployments.list();
-  const kept = deploymentsToKeep(all, await deployments.roles(all), keep);
+  const kept = deploymentsToKeep(all, await deployments.roles(all), keep, await bootId());
   const removed = all.filter((one) => !kept.has(one.id));
   for (const one of removed) await deployments.remove(one);
   const staying = all.filter((one) => kept.has(one.id));

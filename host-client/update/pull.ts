@@ -1,6 +1,7 @@
 import type { HeldImage } from '../storage/storage.ts';
 import { channelName, imageName, type Machine } from './machine.ts';
 import { obtainImage, type Run, type UpdateOptions } from './obtain-image.ts';
+import { refuseFailed } from './refuse-failed.ts';
 import type { PullReport } from './report.ts';
 import { readTarget, resolveTarget } from './target.ts';
 
@@ -8,6 +9,8 @@ import { readTarget, resolveTarget } from './target.ts';
 export type PullOptions = Pick<UpdateOptions, 'full' | 'signal'> & {
   /** One more name for the image: the one under which it was asked for. */
   readonly alias?: string;
+  /** Also an image that has failed on this machine. */
+  readonly again?: boolean;
 };
 
 /**
@@ -33,6 +36,10 @@ export async function pullImage(machine: Machine, options: PullOptions = {}): Pr
     events.step('resolve', channelName(config));
     const source = await machine.connect(signal);
     const trusted = await resolveTarget(source, source.wanted ?? config.tag, platform, signal);
+    if (options.again !== true) {
+      const hint = 'Name a newer one, or add --again to try it once more.';
+      await refuseFailed(machine, trusted.manifest.digest, hint);
+    }
     const target = await readTarget(source.reader, trusted, platform, signal);
     const { image, method, fallbackReason } = await obtainImage(run, source, target);
     if (image !== undefined) await nameImage(machine, image, options.alias);

@@ -7,6 +7,7 @@ import { peakRssBytes } from '../system/tidy-memory.ts';
 import { channelName, type Machine, type UpdateSource } from './machine.ts';
 import { type Obtained, obtainImage, type Run, type UpdateOptions } from './obtain-image.ts';
 import { nameImage } from './pull.ts';
+import { refuseFailed } from './refuse-failed.ts';
 import type { Attempt, UpdateReport } from './report.ts';
 import { readTarget, resolveTarget } from './target.ts';
 
@@ -111,7 +112,10 @@ async function runUpdate(
     signal,
   );
   trace.to = trusted.manifest.digest;
-  await refuseFailed(run, trusted.manifest.digest);
+  if (options.automatic) {
+    const hint = 'Publish a newer one, or run snaphost update by hand to try it again.';
+    await refuseFailed(machine, trusted.manifest.digest, hint);
+  }
   const target = await readTarget(reader, trusted, machine.platform, signal);
   const { fullBytes, resolved, manifest } = target;
   // What is remembered is not looked at again, so nothing may be left over by then.
@@ -131,17 +135,6 @@ async function runUpdate(
   const deployment = await deploy(run, outcome.image);
   await conclude();
   return reportOf(run, manifest.digest, fullBytes, { ...outcome, deployment });
-}
-
-/** Throws POLICY_REFUSED for an image that has failed on this machine, unless a person asks. */
-async function refuseFailed({ machine, options }: Run, manifest: string): Promise<void> {
-  if (!options.automatic) return;
-  const reason = await machine.deployments.failureOf(manifest);
-  if (reason === undefined) return;
-  throw new SnapgateError('POLICY_REFUSED', `this image has failed here: ${reason}`, {
-    where: channelName(machine.config),
-    hint: 'Publish a newer one, or run snaphost update by hand to try it again.',
-  });
 }
 
 type Outcome = Obtained & { readonly deployment?: Deployment };

@@ -142,6 +142,9 @@ describe('container-snap', () => {
     ];
     expect(new Set([first, second, third]).size).toBe(3);
     const root = await snap(`get-root ${third}`);
+    const { json: collected } = await machine.snaphost('gc', '--keep', '0');
+    expect(collected.removedDeployments).toEqual([]);
+    expect(collected.keptDeployments).toContain(basename(root));
     expect(await readFile(join(root, 'etc/added'), 'utf8')).toBe('by tukit');
     await snap(`set-readonly-state --no-readonly ${third}`);
     await writeFile(join(root, 'etc/added'), 'once more');

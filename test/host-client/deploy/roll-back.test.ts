@@ -118,4 +118,14 @@ describe('a version that was not proved', () => {
     const deployments = { ...alone, switchToOrigin, countsTries: false };
     await expect(leaveFailed(deployments, 'no pump')).rejects.toThrow('nowhere');
   });
+
+  it('are kept while somebody may be at work on them', () => {
+    const made = deployment('made', { state: 'staged', boot: 'this boot' });
+    const left = deployment('left', { state: 'staged', boot: 'another boot' });
+    const chosen = deployment('chosen', { state: 'trying', boot: 'this boot' });
+    const roles = { running: old, next: now, rollback: undefined };
+    const kept = deploymentsToKeep([made, left, chosen, now, old], roles, 0, 'this boot');
+    expect([...kept].sort()).toEqual(['made', 'newer', 'old']);
+    expect(deploymentsToKeep([made, now, old], roles, 0).has('made')).toBe(false);
+  });
 });
