@@ -10,7 +10,7 @@ export type Action = (typeof ACTIONS)[number];
 export type AccessRule = {
   /** `NAME`, `PREFIX/*` or `*`. */
   readonly repository: string;
-  /** Who may say that a delta did not come out right; those who may pull, when absent. */
+  /** Who may report deltas and updates; those who may pull, when absent. */
   readonly report?: readonly string[] | undefined;
 } & Readonly<Record<Action, readonly string[]>>;
 

@@ -19,7 +19,7 @@ const ruleSchema = v.strictObject({
   delete: v.optional(who, []),
   /** Having deltas made. */
   delta: v.optional(who, []),
-  /** Saying that a delta did not come out right; those who may pull, when absent. */
+  /** Reporting deltas and updates; those who may pull, when absent. */
   report: v.optional(who),
 });
 const url = v.pipe(

@@ -9,6 +9,7 @@ import {
   repositoryOf,
   type WithClientAccess,
 } from './api-request.ts';
+import { authorize } from './authorize.ts';
 import type { GatewayContext, GatewayEnv } from './exchange.ts';
 import type { Metrics } from './metrics.ts';
 
@@ -24,7 +25,7 @@ export type UpdateReportRoutes = WithClientAccess & {
 };
 
 /**
- * `POST /v2/<name>/_snapgate/reports`: what machines say of their updates, from clients that may pull.
+ * `POST /v2/<name>/_snapgate/reports`: what machines say of their updates, from clients that may report.
  * Each report is counted and written to the log, and nothing else comes of it.
  */
 export function updateReportRoutes(deps: UpdateReportRoutes): Hono<GatewayEnv> {
@@ -41,6 +42,7 @@ async function postReports(
 ): Promise<Response> {
   const repository = repositoryOf(c.req.param('name'));
   deps.updateReportLimits.take(clientOf(addressOf(c)));
+  await authorize(c, deps, { action: 'report', repository });
   const { reports } = await readBody(c, updateReportsSchema);
   const opened = await openFor(c, deps, repository, undefined);
   if ('refusal' in opened) return opened.refusal;
