@@ -68,8 +68,13 @@ export type CreatedDelta = {
   readonly fullBytes: number;
 };
 
-/** What the process takes besides the worker threads: its own code, buffers and the zstd encoder. */
-const BASE_BYTES = 416 * 1024 * 1024;
+/**
+ * What the process takes besides what the worker threads search in: its code and theirs, buffers, and
+ * 230 MB for the coders of all streams.
+ */
+const BASE_BYTES = 480 * 1024 * 1024;
+/** Memory allowed for each entry of an image; measured were 2400 bytes. */
+const ENTRY_BYTES = 3072;
 const MIN_WORKER_BYTES = 48 * 1024 * 1024;
 /**
  * Base-2 logarithm of the largest window; the own format has one for each of its streams. Small layers
@@ -142,7 +147,8 @@ class DeltaWork {
     this.#effort = effortOf(options.effort ?? DEFAULT_EFFORT);
     this.#folder = folder;
     this.#signal = options.signal ?? new AbortController().signal;
-    const room = (options.memoryBytes ?? 1024 ** 3) - BASE_BYTES;
+    const { memoryBytes = 1024 ** 3, limits = DEFAULT_LAYER_LIMITS } = options;
+    const room = memoryBytes - BASE_BYTES;
     const wanted = options.workers ?? Math.min(4, availableParallelism());
     const count = Math.max(1, Math.min(wanted, Math.floor(room / MIN_WORKER_BYTES)));
     this.#workerBytes = Math.max(MIN_WORKER_BYTES, Math.floor(room / count));
@@ -152,7 +158,8 @@ class DeltaWork {
     this.#spooling = {
       ...{ folder, pool: this.#pool, signal: this.#signal },
       budget: new DiskBudget(options.diskBytes ?? 64 * 1024 ** 3),
-      limits: options.limits ?? DEFAULT_LAYER_LIMITS,
+      limits,
+      maxEntries: Math.min(limits.tar.maxEntries, Math.floor(memoryBytes / ENTRY_BYTES)),
       index: options.indexFolder === undefined ? undefined : new ContentIndex(options.indexFolder),
       onRead: (bytes) => this.#progress.onRead(bytes),
     };

@@ -1,4 +1,5 @@
 import type { Digest } from '../../shared/digest.ts';
+import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentReader, StoredManifest } from '../../shared/oci/content.ts';
 import type { Descriptor, ImageConfig, Manifest } from '../../shared/oci/manifest.ts';
 import {
@@ -26,6 +27,25 @@ export const DEFAULT_LAYER_LIMITS: LayerLimits = {
   // Each entry of a source is kept in memory, at some hundred bytes.
   tar: { ...DEFAULT_TAR_LIMITS, maxEntries: 1_000_000 },
 };
+
+/** Counts the entries of an image: each is kept in memory. */
+export class EntryCount {
+  readonly #most: number;
+  #count = 0;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** Takes one more. Throws LIMIT_EXCEEDED. */
+  add(): void {
+    this.#count += 1;
+    if (this.#count <= this.#most) return;
+    throw new SnapgateError('LIMIT_EXCEEDED', `an image has more than ${this.#most} entries`, {
+      hint: 'Allow more memory for making deltas, or pull the image as it is.',
+    });
+  }
+}
 
 /** The tar stream of a layer, checked against its diff_id. Throws as {@link unpackLayer}. */
 export function openLayer(

@@ -7,7 +7,7 @@ import { readTar } from '../../shared/tar/reader.ts';
 import type { ContentIndex } from './content-index.ts';
 import type { ContentFacts } from './describe.ts';
 import { describeLayers } from './describe-layers.ts';
-import { type ImageSide, type LayerLimits, openLayer } from './image-side.ts';
+import { EntryCount, type ImageSide, type LayerLimits, openLayer } from './image-side.ts';
 import { MergedTree } from './merged-tree.ts';
 import { HeaderSpooler, SourceHeaders } from './source-headers.ts';
 import { type DiskBudget, SpoolFile, SpoolWriter } from './spool-file.ts';
@@ -30,6 +30,8 @@ export type SourceStoreOptions = {
   readonly budget: DiskBudget;
   readonly pool: WorkerPool;
   readonly limits: LayerLimits;
+  /** Most entries of an image, or of a layer of the target. */
+  readonly maxEntries: number;
   /** Where facts of contents are kept, if they are. */
   readonly index?: ContentIndex | undefined;
   readonly signal: AbortSignal;
@@ -67,22 +69,13 @@ export class SourceStore implements SourceTree {
     const headersWriter = await SpoolWriter.create(headersPath, options.budget);
     const spooler = new HeaderSpooler(headersWriter);
     const tree = new MergedTree<Placed>();
-    let entries = 0;
+    const entries = new EntryCount(options.maxEntries);
     try {
       for (const index of image.manifest.layers.keys()) {
         tree.beginLayer();
         const diffId = image.config.rootfs.diff_ids[index] as Digest;
         const headers = spooler.layer(diffId);
-        // All entries of an image are kept in memory: the limit is for the layers together.
-        const maxEntries = options.limits.tar.maxEntries - entries;
-        const limits = { ...options.limits, tar: { ...options.limits.tar, maxEntries } };
-        entries += await addLayer(
-          tree,
-          writer,
-          headers,
-          { image, index, diffId },
-          { ...options, limits },
-        );
+        await addLayer(tree, writer, headers, { image, index, diffId, entries }, options);
         headers.end();
       }
       await writer.close();
@@ -141,15 +134,20 @@ export class SourceStore implements SourceTree {
   }
 }
 
-/** Returns how many entries the layer has. */
+type SourceLayer = {
+  readonly image: ImageSide;
+  readonly index: number;
+  readonly diffId: Digest;
+  readonly entries: EntryCount;
+};
+
 async function addLayer(
   tree: MergedTree<Placed>,
   writer: SpoolWriter,
   headers: ReturnType<HeaderSpooler['layer']>,
-  { image, index, diffId }: { image: ImageSide; index: number; diffId: Digest },
+  { image, index, diffId, entries }: SourceLayer,
   options: SourceStoreOptions,
-): Promise<number> {
-  let entries = 0;
+): Promise<void> {
   let contents = 0;
   let entry: TarEntry | undefined;
   const nowhere: Placed = { offset: -1, size: 0, diffId };
@@ -163,7 +161,7 @@ async function addLayer(
     await headers.take(event);
     if (event.kind === 'entry') {
       await finish();
-      entries += 1;
+      entries.add();
       entry = event.entry;
       placed = { offset: keeps(entry) ? writer.position : -1, size: entry.realSize, diffId };
       if (hasContent(entry)) {
@@ -178,7 +176,6 @@ async function addLayer(
     }
   }
   await finish();
-  return entries;
 }
 
 function keeps({ sparse, realSize }: TarEntry): boolean {

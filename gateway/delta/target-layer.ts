@@ -5,7 +5,7 @@ import { readTar } from '../../shared/tar/reader.ts';
 import type { ContentFacts } from './describe.ts';
 import { describeLayers } from './describe-layers.ts';
 import { entryParts } from './entry-path.ts';
-import { type ImageSide, openLayer } from './image-side.ts';
+import { EntryCount, type ImageSide, openLayer } from './image-side.ts';
 import type { SourceStoreOptions } from './source-store.ts';
 import { SpoolFile, SpoolWriter } from './spool-file.ts';
 
@@ -38,6 +38,7 @@ export async function spoolTargetLayer(
   const writer = await SpoolWriter.create(path, options.budget);
   const stretches: { path: string; offset: number; size: number }[] = [];
   const paths: string[] = [];
+  const entries = new EntryCount(options.maxEntries);
   let installedBytes = 0;
   try {
     let position = 0;
@@ -45,6 +46,7 @@ export async function spoolTargetLayer(
       if (event.kind === 'content') position += event.piece.bytes.length;
       else if (event.kind !== 'entry') position += event.bytes.length;
       else {
+        entries.add();
         position += event.raw.length;
         const { type, size } = event.entry;
         const name = entryParts(event.entry.path).join('/');

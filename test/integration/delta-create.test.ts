@@ -148,7 +148,7 @@ describe('the files of a source image', () => {
     ctx.onTestFinished(() => pool.close());
     const source = await SourceStore.build(await imageSide(store, 'v1'), {
       ...{ folder: dir, pool, budget: new DiskBudget(1e9), limits: DEFAULT_LAYER_LIMITS },
-      ...{ signal: new AbortController().signal, onRead: () => {} },
+      ...{ maxEntries: 10_000, signal: new AbortController().signal, onRead: () => {} },
     });
     const merged = [...source.files].map(([path, { facts }]) => [path, facts.sha256]);
     source.close();

@@ -137,9 +137,11 @@ describe('a hostile image', () => {
     await putTinyImage(store, [layer(3)], { tag: 'v2' });
     const tar = { ...DEFAULT_LAYER_LIMITS.tar, maxEntries: 5 };
     const limits = { ...DEFAULT_LAYER_LIMITS, tar };
-    await expect(makeDelta(store, dir, { format, limits })).rejects.toMatchObject({
-      code: 'LIMIT_EXCEEDED',
-    });
+    for (const bounded of [{ limits }, { memoryBytes: 5 * 3072 }]) {
+      await expect(makeDelta(store, dir, { format, ...bounded })).rejects.toMatchObject({
+        code: 'LIMIT_EXCEEDED',
+      });
+    }
     expect(await readdir(dir)).toEqual(['images']);
   });
 
