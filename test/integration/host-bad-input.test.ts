@@ -428,7 +428,10 @@ describe('a machine', () => {
     // Zeros pack so well that only writing them shows how large they are.
     const layer = await layerOf(await tarOf({ zeros: Buffer.alloc(300_000_000) }));
     await publish([layer]);
-    const small = await TestMachine.create(proxy.url, fleet.policy, { sizeMiB: 160 });
+    const plain = { storage: { compress: 'none' } };
+    const small = await TestMachine.create(proxy.url, fleet.policy, {
+      ...{ sizeMiB: 160, config: plain },
+    });
     ctx.onTestFinished(() => small.remove());
     await mkdir(join(small.root, 'var/lib/snaphost'), { recursive: true });
     const answer = await small.snaphost('update');
