@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -30,6 +31,14 @@ export function vmSkipReason(): string | undefined {
   return vmMissing() ?? fleetSkipReason() ?? (missing && `${missing} is not installed`);
 }
 
+/** Whether the client was not built yet, or what it is built of has changed since. */
+function isStale(client: string): boolean {
+  if (!existsSync(client)) return true;
+  const sources = ['host-client', 'shared', 'deploy', 'package-lock.json'];
+  const args = [...sources, '-newer', client, '-print', '-quit'];
+  return execFileSync('find', args, { cwd: ROOT }).length > 0;
+}
+
 // biome-ignore lint/suspicious/noExplicitAny: tests look into whatever a command prints.
 type Answer = { readonly status: number; readonly json: any };
 
@@ -59,8 +68,10 @@ export class VmFleet {
   static async start(): Promise<VmFleet> {
     const base = join(CACHE, 'base.tar');
     execFileSync(join(ROOT, 'test/e2e/base-image'), [base], { stdio: 'inherit' });
-    const build = join(ROOT, 'deploy/package/build.ts');
-    execFileSync(process.execPath, [build, CACHE], { stdio: 'inherit' });
+    if (isStale(join(CACHE, 'snaphost'))) {
+      const build = join(ROOT, 'deploy/package/build.ts');
+      execFileSync(process.execPath, [build, CACHE], { stdio: 'inherit' });
+    }
     const folder = await mkdtemp(join(tmpdir(), 'snapgate-vm-'));
     const fleet = await startFleet();
     await writeFile(join(folder, 'policy.json'), JSON.stringify(fleet.policy));
