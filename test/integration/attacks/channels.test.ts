@@ -122,9 +122,7 @@ beforeAll(async () => {
   close = connections.close;
   const baseUrl = new URL(registry.url);
   store = new Repository({ transport: connections.transport, baseUrl, repository: 'os/image' });
-  machine = await TestMachine.create(hostile.url, undefined, {
-    config: { waits: { stallSeconds: 1, answerSeconds: 2, metadataSeconds: 4 } },
-  });
+  machine = await TestMachine.create(hostile.url, undefined);
   older = await publish('version 1');
   current = await publish('version 2');
 });
@@ -320,6 +318,8 @@ describe('a channel', () => {
   });
 
   it('with metadata that drips', async () => {
+    // What bounds it is the time for all of it: none of its pauses is long.
+    await machine.configure(hostile.url, { waits: { metadataSeconds: 3 } });
     const metadata = hostile.tamper;
     const timers: NodeJS.Timeout[] = [];
     hostile.tamper = (request, response) => {
@@ -330,6 +330,7 @@ describe('a channel', () => {
     };
     expect(await attacked()).toMatchObject(refused('UPSTREAM_TIMEOUT', /metadata/));
     for (const timer of timers) clearInterval(timer);
+    await machine.configure(hostile.url);
   });
 
   it('with roots without end', async () => {
