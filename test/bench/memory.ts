@@ -54,7 +54,8 @@ async function measure(way: UpdateWay, name: string): Promise<string[]> {
     machine.env = { NODE_COMPILE_CACHE: join(work, 'compiled') };
     machine.client = clients[name as keyof typeof clients];
     const source = await publish('v1');
-    if ((await machine.snaphost('update')).status !== 0) throw new Error('v1 was not installed');
+    const installed = await machine.snaphost('update');
+    if (installed.status !== 0) throw new Error(`v1 was not installed: ${installed.stderr}`);
     const { manifest } = await publish('v2');
     const pair = { source: source.config, target: manifest };
     const options = await prepareWay(fleet, machine, way, pair);
