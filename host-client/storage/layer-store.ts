@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import { type Digest, digestHex, isDigest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import { FileLock } from '../system/file-lock.ts';
-import { readIfThere, writeFileDurably } from '../system/files.ts';
+import { readIfThere, removeHalfWritten, writeFileDurably } from '../system/files.ts';
 
 const digest = v.pipe(
   v.string(),
@@ -99,6 +99,7 @@ export class LayerStore {
       );
     const lock = await FileLock.acquire(path, { timeoutMs, signal, busy });
     try {
+      await removeHalfWritten(this.#folder, 'layers.json.');
       return new LockedLayers(this, lock, await this.#readAll());
     } catch (error) {
       lock[Symbol.dispose]();

@@ -147,7 +147,8 @@ class PodmanStorage implements Storage {
     const names = (path: string): Promise<string[]> =>
       readdir(join(this.workDir, path)).catch(() => []);
     const left = [...(await names('staging')), ...(await names(PARTS)), ...(await names('import'))];
-    if (left.length === 0 && !(await names('.')).includes('journal.json')) return;
+    const isJournal = (name: string) => name.startsWith('journal.json');
+    if (left.length === 0 && !(await names('.')).some(isJournal)) return;
     await rm(join(this.workDir, 'import'), { recursive: true, force: true });
     await using _empty = await this.begin({
       layers: [],

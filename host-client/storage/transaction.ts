@@ -5,6 +5,7 @@ import { type Digest, sha256 } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
 import { FileLock } from '../system/file-lock.ts';
+import { removeHalfWritten } from '../system/files.ts';
 import { receivesPacked, syncFileSystem } from './btrfs.ts';
 import { writeImageFolder } from './image-folder.ts';
 import type { ImageStore } from './image-store.ts';
@@ -83,6 +84,7 @@ export class Transaction implements ImageTransaction {
       await staging.clear();
       // A file that was made and has not lost its name yet.
       await rm(join(workDir, PARTS), { recursive: true, force: true });
+      await removeHalfWritten(workDir);
       const journal = new Journal(join(workDir, 'journal.json'));
       const adopted = await recover(parts, journal, options);
       const depth = await presentDepth(

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { open, readFile, rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 
 /** Makes what happened to the names in a folder durable. */
 export async function syncFolder(path: string): Promise<void> {
@@ -36,6 +36,17 @@ export async function writeFileDurably(
     throw error;
   }
   await syncFolder(dirname(path));
+}
+
+/**
+ * Removes what a {@link writeFileDurably} that was cut off has left in a folder: for the file `name`, or
+ * for any. Nobody else may be writing there. Says whether there was anything.
+ */
+export async function removeHalfWritten(folder: string, name = ''): Promise<boolean> {
+  const names = await readdir(folder).catch(() => []);
+  const left = names.filter((one) => one.startsWith(name) && /\.[0-9a-f]{12}\.tmp$/.test(one));
+  for (const one of left) await rm(join(folder, one), { force: true });
+  return left.length > 0;
 }
 
 /** The text of a file, or undefined when there is none. */

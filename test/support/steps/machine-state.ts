@@ -84,6 +84,7 @@ export function machineState(machine: DiskMachine, isTidy = true): object {
     downloads: names(join(state, 'downloads')),
     subvolumes: names(join(storage, 'btrfs/subvolumes')),
     tarSplits: names(join(storage, 'btrfs-layers')).filter((name) => name.endsWith('.gz')),
+    halfWritten: names(join(storage, 'btrfs-layers')).filter((name) => name.endsWith('.tmp')),
     layers: json(join(storage, 'btrfs-layers/layers.json')).map(({ id }: { id: string }) => id),
     images: json(join(storage, 'btrfs-images/images.json')).map(
       ({ id, names }: { id: string; names?: string[] }) => [id, ...(names ?? [])],
