@@ -29,9 +29,13 @@ export async function pythonTufSkipReason(): Promise<string | undefined> {
   for (const [program, ...args] of [
     ['python3', '-m', 'venv', '--clear', VENV],
     [PYTHON, '-m', 'pip', 'install', '--quiet', ...PACKAGES],
+    // An installation that was cut off is none.
+    [PYTHON, '-c', 'import cryptography, tuf.ngclient; print("there")'],
   ] as const) {
     const ended = await runProgramFile(program, args).catch(() => undefined);
-    if (ended?.status !== 0) return 'python-tuf cannot be installed';
+    const isLast = args[0] === '-c';
+    if (ended?.status !== 0 || (isLast && ended.stdout === ''))
+      return 'python-tuf cannot be installed';
   }
   await writeFile(join(VENV, 'ready'), '');
   return undefined;
