@@ -42,7 +42,7 @@ describe('a machine that boots by GRUB', () => {
     const from = fleet.vm.log.length;
     await fleet.rebootInto('v1');
     await fleet.settled();
-    expect(fleet.vm.log.slice(from).match(/Kernel panic/g)).toHaveLength(2);
+    expect(fleet.vm.log.slice(from).match(/\] Kernel panic - /g)).toHaveLength(2);
     expect(await fleet.deployment('v2')).toMatchObject({ state: 'bad' });
     const { json } = await fleet.snaphost('update --automatic');
     expect(json.error).toMatchObject({ code: 'POLICY_REFUSED' });
