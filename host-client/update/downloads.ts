@@ -117,6 +117,8 @@ export class Downloads {
       freed += (await sizeOf(path)) ?? 0;
       await rm(path, { force: true });
     }
+    // What is noted after this must not be on the disk without it.
+    if (freed > 0) await syncFolder(this.folder);
     return freed;
   }
 
