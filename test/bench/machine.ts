@@ -46,7 +46,8 @@ function version(n: number): TinyFiles[] {
   const etc = Object.fromEntries(
     Array.from({ length: 800 }, (_, i) => [`etc/part${i % 20}/file${i}`, `value ${i}\n`]),
   );
-  const root = { 'var/': { type: 'directory' as const }, 'etc/version': `${n}\n` };
+  const folder = { type: 'directory' as const };
+  const root = { 'var/': folder, 'run/': folder, 'etc/version': `${n}\n` };
   const kernel = {
     [`${modules}/vmlinuz`]: randomBytes(8e6),
     [`${modules}/initrd`]: randomBytes(3e7),

@@ -19,7 +19,7 @@ const library = randomBytes(1_000_000);
 const folder = { type: 'directory' as const };
 const base = {
   ...{ 'usr/lib/base.so': randomBytes(300_000) },
-  ...{ 'var/': folder, 'deployments/': folder, 'efi/': folder },
+  ...{ 'var/': folder, 'deployments/': folder, 'efi/': folder, 'run/': folder },
 };
 
 /** A version of the system: kernel, library and configuration change with it. */

@@ -87,13 +87,16 @@ export class DiskMachine {
       mount(`@deployments/${deployment}`, this.root, this.hasEntries ? 'ro' : 'rw');
       if (this.hasEntries) mount(`@deployments/${deployment}/etc`, join(this.root, 'etc'));
     } else if (!this.hasEntries) mount('/', this.root);
-    for (const name of ['var', 'deployments', 'efi']) {
+    for (const name of ['var', 'deployments', 'efi', 'run']) {
       const place = join(this.root, name);
       if (!existsSync(place)) mkdirSync(place);
     }
     mount('@var', join(this.root, 'var'));
     mount('@deployments', this.deployments);
     this.#mount(this.#attach(this.disks.boot), this.boot, 'commit=300');
+    const run = join(this.root, 'run');
+    host('mount', '-t', 'tmpfs', 'tmpfs', run);
+    this.#mounts.push(run);
   }
 
   /** Unmounts everything, once nobody uses it any more. */
