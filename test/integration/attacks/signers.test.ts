@@ -106,6 +106,7 @@ describe('an identity that is not the one named', () => {
     ['a NUL behind it', `${SUBJECT}\0.evil.test`],
     ['another name in the same text', `https://evil.test, URI:${SUBJECT}`],
     ['other letter case', SUBJECT.toUpperCase()],
+    ['a letter that is the same in seven bits', SUBJECT.replace('repo', '\u00f2epo')],
     ['a pattern that the name fits', 'https://github.com/org/.*'],
   ])('%s', async (name, subject) => {
     await usePolicy();
