@@ -11,8 +11,9 @@ import { type FoundStatement, refuseAged } from '../../shared/tuf/view.ts';
 import { FileLock } from '../system/file-lock.ts';
 import { readRecord, writeRecord } from '../system/records.ts';
 import { VERSION } from '../version.ts';
+import { type KnownChannel, knownChannel } from './known-channel.ts';
 import type { MetadataSource } from './metadata-source.ts';
-import { refreshChannel } from './refresh.ts';
+import { readView, refreshChannel } from './refresh.ts';
 import { TrustedMetadata } from './trusted-metadata.ts';
 
 /** Most statements that are remembered, newest first: one for each deployment that there may be. */
@@ -113,6 +114,20 @@ export class Channels {
     return { ...found, root, confirmed, now };
   }
 
+  /**
+   * What the metadata that was accepted last says of a channel. Asks nobody, judges nothing, and
+   * changes nothing. Throws STORAGE_INVALID.
+   */
+  async known({ root, anchor }: ChannelRule, path: string): Promise<KnownChannel> {
+    const { floors } = await this.#read();
+    const trusted = new TrustedMetadata(join(this.#dir, 'roots', root));
+    return trusted.rehearse(anchor, async ({ dir }) => {
+      // None yet, or some that is damaged: the next refresh begins anew.
+      const view = await readView(dir).catch(() => undefined);
+      return knownChannel(path, root, view, (found) => floorFor(floors, root, found)?.version);
+    });
+  }
+
   /** Notes by which statement an image came, so that the floor can follow once it has proved good. */
   async remember(manifest: Digest, followed: FollowedChannel | undefined): Promise<void> {
     if (followed === undefined) return;
@@ -187,14 +202,24 @@ function sameKeys(a: readonly string[] | undefined, b: readonly string[]): boole
 }
 
 /** A role whose keys were changed since begins anew, so that a number that a thief wrote ends. */
+function floorFor(
+  floors: readonly StatementRecord[],
+  root: string,
+  { role, keyIDs }: Pick<FoundStatement, 'role' | 'keyIDs'>,
+): StatementRecord | undefined {
+  const floor = floors.find((one) => isFor(one, root, role));
+  return sameKeys(floor?.keyIDs, keyIDs) ? floor : undefined;
+}
+
 function refuseBelowFloor(
   floors: readonly StatementRecord[],
   root: string,
-  { role, version, keyIDs }: FoundStatement,
+  found: FoundStatement,
   where: string,
 ): void {
-  const floor = floors.find((one) => isFor(one, root, role));
-  if (floor === undefined || !sameKeys(floor.keyIDs, keyIDs) || version >= floor.version) return;
+  const { role, version } = found;
+  const floor = floorFor(floors, root, found);
+  if (floor === undefined || version >= floor.version) return;
   const message = `${role} ${version} is older than ${floor.version}, by which this machine runs`;
   throw new SnapgateError('METADATA_ROLLBACK', message, {
     where,

@@ -109,7 +109,8 @@ async function judge(work: WorkingCopy, options: RefreshOptions): Promise<Refres
   throw channelUnknown(where);
 }
 
-async function readView(dir: string): Promise<TrustedView> {
+/** Reads metadata that was accepted. Throws METADATA_INVALID, and as a file that is not there. */
+export async function readView(dir: string): Promise<TrustedView> {
   const read = (role: string) => readFile(join(dir, `${role}.json`));
   const parse = async <Kind extends 'root' | 'timestamp' | 'snapshot'>(kind: Kind) =>
     parseMetadata(kind, await read(kind), kind);

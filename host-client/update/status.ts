@@ -1,9 +1,13 @@
 import { chmod, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { channelPath } from '../../shared/tuf/roles.ts';
+import type { KnownChannel } from '../channel/known-channel.ts';
 import type { Deployment } from '../deploy/deployment.ts';
 import { writeFileDurably } from '../system/files.ts';
+import { channelOf } from './follow-channel.ts';
 import { channelName, type Machine } from './machine.ts';
 import type { Attempt } from './report.ts';
+import { readPolicy } from './trust.ts';
 
 /** What `status --json` prints, and what stands in the status file. */
 export type StatusReport = {
@@ -21,9 +25,14 @@ export type StatusReport = {
   /** Whether a reboot would change what runs. */
   readonly rebootNeeded: boolean;
   readonly lastAttempt: Attempt | null;
+  /**
+   * What the image's tag means by the signed statement that was accepted last; null where the policy
+   * asks for none or cannot be read.
+   */
+  readonly channel: KnownChannel | null;
 };
 
-type WithStatus = Pick<Machine, 'config' | 'deployments' | 'state'>;
+type WithStatus = Pick<Machine, 'channels' | 'config' | 'deployments' | 'state'>;
 
 /** How the machine is now. */
 export async function machineStatus(machine: WithStatus): Promise<StatusReport> {
@@ -36,7 +45,16 @@ export async function machineStatus(machine: WithStatus): Promise<StatusReport> 
     ...{ running: running ?? null, next: next ?? null, rollback: rollback ?? null },
     rebootNeeded: next !== undefined && running?.id !== next.id,
     lastAttempt: (await state.lastAttempt()) ?? null,
+    channel: await channelStatus(machine),
   };
+}
+
+async function channelStatus({ channels, config }: WithStatus): Promise<KnownChannel | null> {
+  // What is wrong with the policy is for the commands to say that judge by it.
+  const policy = await readPolicy(config.policy).catch(() => undefined);
+  const rule = policy === undefined ? undefined : channelOf(policy, config.name);
+  if (rule === undefined) return null;
+  return channels.known(rule, channelPath(config.repository, config.tag));
 }
 
 /**

@@ -64,23 +64,33 @@ export function channelUnknown(where: string): SnapgateError {
   });
 }
 
-/**
- * Refuses what has expired at a time: root, timestamp, snapshot and the role of a statement. Throws
- * METADATA_EXPIRED.
- */
-export function refuseExpired(view: TrustedView, role: string, now: Date, where: string): void {
+/** What a statement by a role rests on: root, timestamp, snapshot, targets and the role itself. */
+function basisOf(view: TrustedView, role: string): [name: string, signed: AnySigned][] {
   const { root, timestamp, snapshot } = view;
   const all: Record<string, AnySigned | undefined> = {
     ...{ root: root.signed, timestamp: timestamp.signed, snapshot: snapshot.signed },
     ...{ targets: view.targets('targets')?.signed, [role]: view.targets(role)?.signed },
   };
-  for (const [name, signed] of Object.entries(all)) {
-    if (signed === undefined || now.getTime() < Date.parse(signed.expires)) continue;
+  return Object.entries(all).flatMap(([name, signed]) => (signed ? [[name, signed]] : []));
+}
+
+/**
+ * Refuses what has expired at a time: root, timestamp, snapshot and the role of a statement. Throws
+ * METADATA_EXPIRED.
+ */
+export function refuseExpired(view: TrustedView, role: string, now: Date, where: string): void {
+  for (const [name, signed] of basisOf(view, role)) {
+    if (now.getTime() < Date.parse(signed.expires)) continue;
     throw new SnapgateError('METADATA_EXPIRED', `${name} expired at ${signed.expires}`, {
       where,
       hint: EXPIRED_HINT,
     });
   }
+}
+
+/** When the first part of what a statement by a role rests on expires. */
+export function expiryOf(view: TrustedView, role: string): Date {
+  return new Date(Math.min(...basisOf(view, role).map(([, { expires }]) => Date.parse(expires))));
 }
 
 export const EXPIRED_HINT =

@@ -157,6 +157,9 @@ describe('a channel', () => {
   it('whose tag was moved back to an older signed image', async () => {
     await store.putManifest(older.stored, 'stable');
     expect(await attacked()).toMatchObject({ to: current.stored.digest, method: 'none' });
+    expect((await machine.snaphost('status')).json).toMatchObject({
+      channel: { path: PATH, digest: current.stored.digest, statement: 3, floor: null },
+    });
   });
 
   it('whose metadata is older than what was seen', async () => {
