@@ -166,12 +166,15 @@ export async function startFleet(): Promise<Fleet> {
     });
   let gateway = await startGateway();
   const { transport, close } = createTransport();
-  const baseUrl = new URL(gateway.url);
-  const open = (name: string) => new Repository({ transport, baseUrl, repository: name });
+  const open = (name: string) =>
+    new Repository({ transport, baseUrl: new URL(gateway.url), repository: name });
   return {
-    ...{ registry, open, repository: open('os/image'), policy: policyFor(key.publicPem), key },
+    ...{ registry, open, policy: policyFor(key.publicPem), key },
     get gateway() {
       return gateway;
+    },
+    get repository() {
+      return open('os/image');
     },
     async restart() {
       await gateway.stop();
