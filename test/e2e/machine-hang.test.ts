@@ -51,7 +51,7 @@ describe('a machine whose new version hangs', () => {
   it('frees what it no longer needs', { timeout: 60 * MINUTES }, async (context) => {
     context.skip(skip !== undefined, skip);
     const ours = async (folder: string) =>
-      (await fleet.vm.run(`ls /efi/${folder}`)).output.split('\n');
+      (await fleet.vm.run(`ls -1 /efi/${folder}`)).output.split('\n');
     expect(await ours('loader/entries')).toHaveLength(2);
     expect(await ours('snapgate')).toHaveLength(3);
     const { json } = await fleet.snaphost('gc --keep 0');
