@@ -1,4 +1,5 @@
 import type { Target } from './target.ts';
+import { CHANNEL_TARGETS } from './targets/channels.ts';
 import { DELTA_TARGETS } from './targets/deltas.ts';
 import { DOCUMENT_TARGETS } from './targets/documents.ts';
 import { STREAM_TARGETS } from './targets/streams.ts';
@@ -8,4 +9,5 @@ export const TARGETS: readonly Target[] = [
   ...STREAM_TARGETS,
   ...DELTA_TARGETS,
   ...DOCUMENT_TARGETS,
+  ...CHANNEL_TARGETS,
 ];
