@@ -1,6 +1,6 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { hasProgram } from '../support/has-program.ts';
-import { MINUTES, VmFleet, vmSkipReason } from './vm-fleet.ts';
+import { MINUTES, type VmFleet, vmSkipReason, withVmFleet } from './vm-fleet.ts';
 import { file } from './vm-images.ts';
 
 const skip =
@@ -8,13 +8,8 @@ const skip =
 let fleet: VmFleet;
 
 describe('a machine that boots by GRUB', () => {
-  beforeAll(async () => {
-    if (skip !== undefined) return;
-    fleet = await VmFleet.start();
-    await fleet.publish('v1');
-  }, 20 * MINUTES);
-  afterAll(async () => {
-    await fleet?.stop();
+  withVmFleet(skip, (made) => {
+    fleet = made;
   });
 
   /** What GRUB's environment block says, as GRUB's own lines. */

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { hasProgram } from '../support/has-program.ts';
-import { MINUTES, VmFleet, vmSkipReason } from './vm-fleet.ts';
+import { MINUTES, type VmFleet, vmSkipReason, withVmFleet } from './vm-fleet.ts';
 import { file, STUB } from './vm-images.ts';
 
 const skip =
@@ -10,13 +10,8 @@ const skip =
 let fleet: VmFleet;
 
 describe('a machine whose new version hangs', () => {
-  beforeAll(async () => {
-    if (skip !== undefined) return;
-    fleet = await VmFleet.start();
-    await fleet.publish('v1');
-  }, 20 * MINUTES);
-  afterAll(async () => {
-    await fleet?.stop();
+  withVmFleet(skip, (made) => {
+    fleet = made;
   });
 
   it('has its watchdog fed', { timeout: 60 * MINUTES }, async (context) => {

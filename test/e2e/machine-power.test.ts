@@ -1,5 +1,5 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { MINUTES, VmFleet, vmSkipReason } from './vm-fleet.ts';
+import { describe, expect, it } from 'vitest';
+import { MINUTES, type VmFleet, vmSkipReason, withVmFleet } from './vm-fleet.ts';
 
 const skip = vmSkipReason();
 /** Bytes of a version that are in none before: what has to come over the line. */
@@ -8,13 +8,8 @@ const CUTS = 12;
 let fleet: VmFleet;
 
 describe('a machine whose line and power fail', () => {
-  beforeAll(async () => {
-    if (skip !== undefined) return;
-    fleet = await VmFleet.start();
-    await fleet.publish('v1');
-  }, 20 * MINUTES);
-  afterAll(async () => {
-    await fleet?.stop();
+  withVmFleet(skip, (made) => {
+    fleet = made;
   });
 
   it('is installed and boots', { timeout: 60 * MINUTES }, async (context) => {

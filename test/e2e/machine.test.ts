@@ -1,18 +1,13 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { MINUTES, VmFleet, vmSkipReason } from './vm-fleet.ts';
+import { describe, expect, it } from 'vitest';
+import { MINUTES, type VmFleet, vmSkipReason, withVmFleet } from './vm-fleet.ts';
 import { file } from './vm-images.ts';
 
 const skip = vmSkipReason();
 let fleet: VmFleet;
 
 describe('a machine from an empty disk on', () => {
-  beforeAll(async () => {
-    if (skip !== undefined) return;
-    fleet = await VmFleet.start();
-    await fleet.publish('v1');
-  }, 20 * MINUTES);
-  afterAll(async () => {
-    await fleet?.stop();
+  withVmFleet(skip, (made) => {
+    fleet = made;
   });
 
   it('is installed into a disk image', { timeout: 30 * MINUTES }, async (context) => {

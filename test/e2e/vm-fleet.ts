@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll } from 'vitest';
 import { type CuttingProxy, startCuttingProxy } from '../support/cutting-proxy.ts';
 import { type Fleet, fleetSkipReason, IMAGE_NAME, startFleet } from '../support/fleet.ts';
 import { hasProgram } from '../support/has-program.ts';
@@ -181,4 +182,21 @@ export class VmFleet {
       (one: { manifest: string }) => one.manifest === this.digests.get(version),
     );
   }
+}
+
+/**
+ * Gives the tests of a file a fleet that has published `v1`, unless they are skipped, and takes it away
+ * after them.
+ */
+export function withVmFleet(skip: string | undefined, use: (fleet: VmFleet) => void): void {
+  let fleet: VmFleet | undefined;
+  beforeAll(async () => {
+    if (skip !== undefined) return;
+    fleet = await VmFleet.start();
+    use(fleet);
+    await fleet.publish('v1');
+  }, 20 * MINUTES);
+  afterAll(async () => {
+    await fleet?.stop();
+  });
 }

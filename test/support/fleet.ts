@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -36,6 +36,17 @@ export type HostAnswer = {
   // biome-ignore lint/suspicious/noExplicitAny: tests look into whatever a command prints.
   readonly json: any;
   readonly stderr: string;
+};
+
+/** What an update changes on a machine. */
+export type MachineState = {
+  readonly subvolumes: readonly string[];
+  /** Path of the subvolume that boots next. */
+  readonly next: string;
+  /** Ids of Podman's images, a line each. */
+  readonly images: string;
+  /** Names of files that are downloaded, whole or in part. */
+  readonly downloads: readonly string[];
 };
 
 /** A machine: a btrfs file system with Podman's storage and a configuration. */
@@ -100,6 +111,16 @@ export class TestMachine {
     // Of its own, as other tests run Podman at the same time.
     const tmp = ['--tmpdir', join(this.#runRoot, 'libpod')];
     return execFileSync('podman', [...storage, ...tmp, ...args], { encoding: 'utf8' });
+  }
+
+  /** What must be as it was after an update that failed. */
+  async state(): Promise<MachineState> {
+    return {
+      subvolumes: this.subvolumes(),
+      next: this.bootsNext(),
+      images: this.podman('images', '--all', '--no-trunc', '--quiet'),
+      downloads: await readdir(join(this.root, 'var/lib/snaphost/downloads')).catch(() => []),
+    };
   }
 
   /** Takes the machine away. */

@@ -1,4 +1,4 @@
-import { readdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { gzipSync, constants as zlib, zstdCompressSync } from 'node:zlib';
@@ -14,7 +14,12 @@ import {
   OCI_MANIFEST,
 } from '../../../shared/oci/media-types.ts';
 import { Repository } from '../../../shared/registry/repository.ts';
-import { fleetSkipReason, IMAGE_NAME, TestMachine } from '../../support/fleet.ts';
+import {
+  fleetSkipReason,
+  IMAGE_NAME,
+  type MachineState,
+  TestMachine,
+} from '../../support/fleet.ts';
 import { type HostileRegistry, startHostileRegistry } from '../../support/hostile-registry.ts';
 import { rawTar } from '../../support/raw-tar.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
@@ -38,17 +43,7 @@ let hostile: HostileRegistry;
 let store: Repository;
 let machine: TestMachine;
 let close: () => void;
-let before: unknown;
-
-/** What must be as it was after an attack. */
-async function stateOf() {
-  return {
-    subvolumes: machine.subvolumes(),
-    next: machine.bootsNext(),
-    images: machine.podman('images', '--all', '--no-trunc', '--quiet'),
-    downloads: await readdir(join(machine.root, 'var/lib/snaphost/downloads')).catch(() => []),
-  };
-}
+let before: MachineState;
 
 const usePolicy = (rule: object = {}, key: object = {}) =>
   machine.write('policy', {
@@ -118,12 +113,12 @@ afterAll(async () => {
 beforeEach(async (ctx) => {
   ctx.skip(skip !== undefined, skip);
   await usePolicy();
-  before = await stateOf();
+  before = await machine.state();
 });
 afterEach(async () => {
   if (skip !== undefined) return;
   hostile.tamper = undefined;
-  expect(await stateOf()).toEqual(before);
+  expect(await machine.state()).toEqual(before);
 });
 
 const attacked = async () => (await machine.snaphost('update')).json;

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +12,12 @@ import { createTransport } from '../../../host-client/net/transport.ts';
 import { Repository } from '../../../shared/registry/repository.ts';
 import { encodeMetadata, parseMetadata, tufKey } from '../../../shared/tuf/metadata.ts';
 import { roleFile } from '../../../shared/tuf/roles.ts';
-import { fleetSkipReason, IMAGE_NAME, TestMachine } from '../../support/fleet.ts';
+import {
+  fleetSkipReason,
+  IMAGE_NAME,
+  type MachineState,
+  TestMachine,
+} from '../../support/fleet.ts';
 import { type HostileRegistry, startHostileRegistry } from '../../support/hostile-registry.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
 import { makeBundle, makeKey, putBundle } from '../../support/signatures.ts';
@@ -35,7 +40,7 @@ let names = 0;
 /** The image that the machine runs, and one that is older. */
 let current: TinyImage;
 let older: TinyImage;
-let before: unknown;
+let before: MachineState;
 /** Files that are served in place of the repository's; undefined for one that is not there. */
 const instead = new Map<string, Uint8Array | undefined>();
 
@@ -84,15 +89,6 @@ async function policy(more: object = {}): Promise<void> {
   });
 }
 
-/** What must be as it was after an attack. */
-async function stateOf() {
-  return {
-    subvolumes: machine.subvolumes(),
-    next: machine.bootsNext(),
-    images: machine.podman('images', '--all', '--no-trunc', '--quiet'),
-    downloads: await readdir(join(machine.root, 'var/lib/snaphost/downloads')).catch(() => []),
-  };
-}
 const attacked = async () => (await machine.snaphost('update')).json;
 const refused = (code: string, message: string | RegExp = '') => ({
   error: { code, message: expect.stringMatching(message) },
@@ -146,11 +142,11 @@ beforeEach(async (ctx) => {
   honest();
   await policy();
   expect(await attacked()).toMatchObject({ to: current.stored.digest });
-  before = await stateOf();
+  before = await machine.state();
 });
 afterEach(async () => {
   if (skip !== undefined) return;
-  expect(await stateOf()).toEqual(before);
+  expect(await machine.state()).toEqual(before);
 });
 
 describe('a channel', () => {

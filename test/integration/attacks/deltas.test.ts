@@ -7,7 +7,12 @@ import { packTarDiff, type TarDiffWriter } from '../../../shared/delta/tar-diff-
 import type { StoredManifest } from '../../../shared/oci/content.ts';
 import { TAR_DIFF } from '../../../shared/oci/media-types.ts';
 import { Repository } from '../../../shared/registry/repository.ts';
-import { fleetSkipReason, IMAGE_NAME, TestMachine } from '../../support/fleet.ts';
+import {
+  fleetSkipReason,
+  IMAGE_NAME,
+  type MachineState,
+  TestMachine,
+} from '../../support/fleet.ts';
 import { type HostileRegistry, startHostileRegistry } from '../../support/hostile-registry.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
 import {
@@ -38,16 +43,15 @@ let machine: TestMachine;
 let close: () => void;
 let held: TinyImage;
 let target: TinyImage;
-let before: unknown;
+let before: Omit<MachineState, 'downloads'>;
 let serial = 0;
 
-async function stateOf() {
-  return {
-    subvolumes: machine.subvolumes(),
-    next: machine.bootsNext(),
-    images: machine.podman('images', '--all', '--no-trunc', '--quiet'),
-  };
+/** What was fetched stays for the next update, which does not trust it either. */
+async function stateOf(): Promise<typeof before> {
+  const { downloads: _, ...state } = await machine.state();
+  return state;
 }
+
 /** An image, signed in the legacy form, that holds the same library and something new. */
 async function publish(text: string, tag = 'stable'): Promise<TinyImage> {
   const image = await putTinyImage(store, [{ 'etc/os': text, [PATH]: LIBRARY }], { tag });

@@ -1,11 +1,14 @@
-import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { signManifest } from '../../../gateway/signing/sign-manifest.ts';
 import { createTransport } from '../../../host-client/net/transport.ts';
 import type { StoredManifest } from '../../../shared/oci/content.ts';
 import { Repository } from '../../../shared/registry/repository.ts';
-import { fleetSkipReason, IMAGE_NAME, TestMachine } from '../../support/fleet.ts';
+import {
+  fleetSkipReason,
+  IMAGE_NAME,
+  type MachineState,
+  TestMachine,
+} from '../../support/fleet.ts';
 import { startRegistry, type TestRegistry } from '../../support/registry.ts';
 import {
   makeBundle,
@@ -27,17 +30,7 @@ let services: TestSigstore;
 let store: Repository;
 let machine: TestMachine;
 let close: () => void;
-let before: unknown;
-
-/** What must be as it was after an attack. */
-async function stateOf() {
-  return {
-    subvolumes: machine.subvolumes(),
-    next: machine.bootsNext(),
-    images: machine.podman('images', '--all', '--no-trunc', '--quiet'),
-    downloads: await readdir(join(machine.root, 'var/lib/snaphost/downloads')).catch(() => []),
-  };
-}
+let before: MachineState;
 
 const usePolicy = (signer = 'pipeline', identity: object = {}) =>
   machine.write('policy', {
@@ -85,13 +78,13 @@ afterAll(async () => {
 });
 beforeEach(async (ctx) => {
   ctx.skip(skip !== undefined, skip);
-  before = await stateOf();
+  before = await machine.state();
 });
 
 describe('an identity that is not the one named', () => {
   afterEach(async () => {
     if (skip !== undefined) return;
-    expect(await stateOf()).toEqual(before);
+    expect(await machine.state()).toEqual(before);
   });
 
   it.each([
@@ -190,6 +183,6 @@ describe('a bundle beside a legacy signature', () => {
     await usePolicy('release');
     await signBoth(await publish(`both ${bundle}`), bundle, legacy);
     expect(await attacked()).toMatchObject(refused('SIGNATURE_INVALID'));
-    expect(await stateOf()).toEqual(before);
+    expect(await machine.state()).toEqual(before);
   });
 });
