@@ -1,15 +1,10 @@
 import * as v from 'valibot';
-import { type Digest, isDigest } from './digest.ts';
+import { digestSchema as digest } from './oci/manifest.ts';
 
 /**
  * The update plan: what the gateway answers to `POST /v2/<name>/_snapgate/plan`. Sizes are bytes on
  * the line. A plan is advice, never trusted: the host verifies all that it leads to.
  */
-const digest = v.pipe(
-  v.string(),
-  v.check((text) => isDigest(text), 'not a sha256 digest'),
-  v.transform((text) => text as Digest),
-);
 const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const seconds = v.pipe(v.number(), v.finite(), v.minValue(0));
 

@@ -1,6 +1,6 @@
 import * as v from 'valibot';
-import { type Digest, isDigest } from './digest.ts';
 import { ERROR_CODES, type ErrorCode } from './errors.ts';
+import { digestSchema as digest } from './oci/manifest.ts';
 import { isTag } from './oci/reference.ts';
 
 /**
@@ -8,11 +8,6 @@ import { isTag } from './oci/reference.ts';
  * prove a report, so it is counted and written down and decides nothing. It names neither addresses
  * nor paths; `machine` is a digest that stands for the machine, where its owner wants that.
  */
-const digest = v.pipe(
-  v.string(),
-  v.check((text) => isDigest(text), 'not a sha256 digest'),
-  v.transform((text) => text as Digest),
-);
 const amount = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const errorCode = v.pipe(
   v.string(),

@@ -23,8 +23,6 @@ export type BootState = {
  */
 export type BootLoader = {
   readonly name: string;
-  /** Bytes that `add` will write to the boot partition, and those free there. */
-  room(request: BootRequest): Promise<{ needed: number; free: number }>;
   /** Makes a deployment the next to boot, for so many tries. Throws NO_SPACE, BOOT_INVALID. */
   add(request: BootRequest, tries: number): Promise<void>;
   /** Makes a deployment that is there already the next to boot, without counting. */

@@ -43,27 +43,11 @@ export class BootPartition {
     this.path = path;
   }
 
-  /** Bytes that the files of `request` will take, and those free. */
-  async room(request: BootRequest): Promise<{ needed: number; free: number }> {
-    let needed = SPARE;
-    for (const { from, to } of await filesOf(request)) {
-      if (!(await exists(join(this.path, to)))) needed += (await stat(from)).size;
-    }
-    const { free } = await freeSpaceAt(this.path);
-    return { needed, free };
-  }
-
   /** Copies what `request` boots, and gives the entry for it. Throws NO_SPACE. */
   async place(request: BootRequest): Promise<BootEntry> {
     await this.removeLeftovers();
-    const { needed, free } = await this.room(request);
-    if (needed > free) {
-      throw new SnapgateError('NO_SPACE', `${needed} bytes are needed, ${free} are free`, {
-        where: this.path,
-        hint: 'Run snaphost gc, or make the boot partition larger.',
-      });
-    }
     const files = await filesOf(request);
+    await this.#checkRoom(files);
     for (const { from, to } of files) await this.#copy(from, to);
     const path = (kind: string) => files.find((file) => file.kind === kind)?.to;
     const [linux, initrd, efi] = [path('linux'), path('initrd'), path('efi')];
@@ -74,6 +58,19 @@ export class BootPartition {
       efi: efi === undefined ? undefined : `/${efi}`,
       initrd: initrd === undefined ? [] : [`/${initrd}`],
     };
+  }
+
+  async #checkRoom(files: readonly BootFile[]): Promise<void> {
+    let needed = SPARE;
+    for (const { from, to } of files) {
+      if (!(await exists(join(this.path, to)))) needed += (await stat(from)).size;
+    }
+    const { free } = await freeSpaceAt(this.path);
+    if (needed <= free) return;
+    throw new SnapgateError('NO_SPACE', `${needed} bytes are needed, ${free} are free`, {
+      where: this.path,
+      hint: 'Run snaphost gc, or make the boot partition larger.',
+    });
   }
 
   /** The rank of an entry that goes before all others. */

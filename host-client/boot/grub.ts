@@ -38,10 +38,6 @@ export class Grub implements BootLoader {
     this.#partition = new BootPartition(boot);
   }
 
-  room(request: BootRequest): Promise<{ needed: number; free: number }> {
-    return this.#partition.room(request);
-  }
-
   async add(request: BootRequest, tries: number): Promise<void> {
     const entry = await this.#partition.place(request);
     await this.#partition.writeEntry(entry, undefined);

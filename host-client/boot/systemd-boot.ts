@@ -15,10 +15,6 @@ export class SystemdBoot implements BootLoader {
     this.#partition = new BootPartition(boot);
   }
 
-  room(request: BootRequest): Promise<{ needed: number; free: number }> {
-    return this.#partition.room(request);
-  }
-
   async add(request: BootRequest, tries: number): Promise<void> {
     const entry = await this.#partition.place(request);
     await this.#partition.writeEntry(entry, { left: tries, done: 0 });

@@ -148,9 +148,8 @@ export class Channels {
     const came = images.find((one) => one.manifest === manifest);
     if (came === undefined) return;
     const { manifest: _, ...floor } = came;
-    const known = floors.find((one) => one.root === floor.root && one.role === floor.role);
-    const isLower = known !== undefined && sameKeys(known.keyIDs, floor.keyIDs);
-    if (isLower && known.version >= floor.version) return;
+    const known = floorFor(floors, floor.root, floor);
+    if (known !== undefined && known.version >= floor.version) return;
     await this.#change((records) => ({
       ...records,
       floors: [floor, ...records.floors.filter((one) => !isFor(one, floor.root, floor.role))],

@@ -133,13 +133,13 @@ export class Deployments {
     return this.#boot.next();
   }
 
-  /** Makes a deployment of an image. Nothing boots it yet. */
-  async create(options: DeployOptions): Promise<Deployment> {
+  /** Makes a deployment of an image, of the id `known` or the next one. Nothing boots it yet. */
+  async create(options: DeployOptions, known?: string): Promise<Deployment> {
     const { image, name, top, prepare, signal } = options;
     if (image.manifest === undefined) {
       throw new SnapgateError('STORAGE_INVALID', 'the image has no manifest', { where: name });
     }
-    const id = nextDeploymentId(image.config, await this.list());
+    const id = known ?? nextDeploymentId(image.config, await this.list());
     const path = join(this.folder, id);
     await snapshot(top, path, {
       signal,
@@ -163,7 +163,7 @@ export class Deployments {
   async install(options: DeployOptions): Promise<Deployment> {
     const id = nextDeploymentId(options.image.config, await this.list());
     await writeRecord(this.#makingPath, { id });
-    const deployment = await this.create(options);
+    const deployment = await this.create(options, id);
     options.signal?.throwIfAborted();
     await this.switchTo(deployment);
     await this.#finish(id);

@@ -1,16 +1,12 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import * as v from 'valibot';
-import { type Digest, digestHex, isDigest } from '../../shared/digest.ts';
+import { type Digest, digestHex } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
+import { digestSchema as digest } from '../../shared/oci/manifest.ts';
 import { FileLock } from '../system/file-lock.ts';
 import { readIfThere, removeHalfWritten, writeFileDurably } from '../system/files.ts';
 
-const digest = v.pipe(
-  v.string(),
-  v.check((text) => isDigest(text), 'not a sha256 digest'),
-  v.transform((text) => text as Digest),
-);
 const recordSchema = v.looseObject({
   id: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)),
   parent: v.optional(v.string()),

@@ -13,6 +13,7 @@ import { SETTING_OPTIONS } from '../cli/options.ts';
 import { pullCommand } from '../cli/pull.ts';
 import type { Machine } from '../update/machine.ts';
 import { pullImage } from '../update/pull.ts';
+import { VERSION } from '../version.ts';
 import { Snapshots } from './snapshots.ts';
 
 type Action = (snapshots: Snapshots, context: CommandContext) => Promise<readonly string[]>;
@@ -118,7 +119,7 @@ const load: Command = {
  */
 export const containerSnap: Program = {
   name: 'container-snap',
-  version: '0.1.0',
+  version: VERSION,
   summary: 'snapshots of operating system images, for tukit; a face of snaphost',
   options: SETTING_OPTIONS,
   commands: [

@@ -8,9 +8,9 @@ import {
   readyChain,
   readyWay,
 } from './choose-way.ts';
-import { expectedRate, secondsOf, secondsOfChain, type WaySeconds } from './estimate.ts';
+import { secondsOf, secondsOfChain, type WaySeconds } from './estimate.ts';
 import { channelName, type Machine } from './machine.ts';
-import { formatsOf } from './obtain-image.ts';
+import { contextOf } from './obtain-image.ts';
 import { sortSources } from './sources.ts';
 import { readTarget, resolveTarget, type Target } from './target.ts';
 import { importWay, type Way } from './ways.ts';
@@ -51,7 +51,7 @@ export async function checkForUpdate(machine: Machine, signal?: AbortSignal): Pr
   const from = next?.manifest ?? null;
   events.step('resolve', image);
   const source = await machine.connect(signal);
-  const { reader, api, tagDigest, trust } = source;
+  const { reader, tagDigest } = source;
   const seen = await state.seen();
   if (seen?.image === image && seen.resolved === tagDigest && seen.manifest === from) {
     return { update: false, image, from, to: from, fullBytes: seen.fullBytes, ways: [] };
@@ -63,21 +63,10 @@ export async function checkForUpdate(machine: Machine, signal?: AbortSignal): Pr
   const { fullBytes } = target;
   if (to === from) return { update: false, image, from, to, fullBytes, ways: [] };
   const support = await storage.checkSupport(signal);
-  const context = {
-    config,
-    source: reader,
-    api,
-    trust,
-    storage,
-    events,
-    platform,
-    formats: await formatsOf(machine),
-    ...(signal && { signal }),
-  };
-  const rate = expectedRate(await state.lineRate(), config.line.bytesPerSecond);
+  const context = await contextOf(machine, source, signal);
   const ways = support.supported
-    ? await supportedWays(context, target, machine, next?.config, rate)
-    : [{ ...describe(importWay(target), rate), reason: support.reason }];
+    ? await supportedWays(context, target, machine, next?.config)
+    : [{ ...describe(importWay(target), context.lineRate), reason: support.reason }];
   return { update: true, image, from, to, fullBytes, ways };
 }
 
@@ -86,14 +75,13 @@ async function supportedWays(
   target: Target,
   { config, storage }: Machine,
   current: Digest | undefined,
-  rate: number | undefined,
 ): Promise<CheckedWay[]> {
   const sources = sortSources(await storage.listImages(), config, current);
   const offers = await findOffers(context, target, sources);
-  const ways: CheckedWay[] = [{ ...describe(offers.full, rate), reason: offers.reason ?? null }];
-  for (const offer of offers.deltas) ways.push(await checkOffer(context, target, offer, rate));
-  for (const offer of offers.chains ?? [])
-    ways.push(await checkChain(context, target, offer, rate));
+  const full = describe(offers.full, context.lineRate);
+  const ways: CheckedWay[] = [{ ...full, reason: offers.reason ?? null }];
+  for (const offer of offers.deltas) ways.push(await checkOffer(context, target, offer));
+  for (const offer of offers.chains ?? []) ways.push(await checkChain(context, target, offer));
   const cost = (way: CheckedWay) => way.bytes ?? Number.POSITIVE_INFINITY;
   return ways.sort((a, b) => (cost(a) === cost(b) ? 0 : cost(a) - cost(b)));
 }
@@ -102,7 +90,6 @@ async function checkChain(
   context: ChooseContext,
   target: Target,
   offer: OfferedChain,
-  rate: number | undefined,
 ): Promise<CheckedWay> {
   const way = { method: 'delta', source: offer.held.config, steps: offer.steps.length } as const;
   const chain = await readyChain(context, target, offer);
@@ -110,7 +97,7 @@ async function checkChain(
     const seconds = { make: null, download: null, build: null };
     return { ...way, state: 'refused', bytes: null, seconds, reason: chain };
   }
-  const seconds = secondsOfChain(chain, rate);
+  const seconds = secondsOfChain(chain, context.lineRate);
   return { ...way, state: 'ready', bytes: chain.bytes, seconds, reason: null };
 }
 
@@ -118,7 +105,6 @@ async function checkOffer(
   context: ChooseContext,
   target: Target,
   offer: OfferedDelta,
-  rate: number | undefined,
 ): Promise<CheckedWay> {
   const { state, reason = null, held } = offer;
   const { make = null, build = null } = offer.seconds ?? {};
@@ -127,7 +113,8 @@ async function checkOffer(
   const artifact = offer.artifact?.digest;
   if (artifact === undefined) return { ...open, state, reason };
   const way = await readyWay(context, target, held, artifact);
-  return typeof way === 'string' ? { ...open, state: 'refused', reason: way } : describe(way, rate);
+  if (typeof way === 'string') return { ...open, state: 'refused', reason: way };
+  return describe(way, context.lineRate);
 }
 
 function describe(way: Way, rate: number | undefined): CheckedWay {

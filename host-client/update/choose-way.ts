@@ -12,6 +12,7 @@ import type { ContentReader } from '../../shared/oci/content.ts';
 import type { Platform } from '../../shared/oci/manifest.ts';
 import { DELTA_ARTIFACT } from '../../shared/oci/media-types.ts';
 import type { PlanWay } from '../../shared/plan.ts';
+import { printable } from '../../shared/signing/verdict.ts';
 import type { Config } from '../config.ts';
 import type { GatewayApi } from '../net/gateway-api.ts';
 import type { HeldImage, Storage } from '../storage/storage.ts';
@@ -21,7 +22,7 @@ import type { UpdateEvents } from './events.ts';
 import { orderOffers } from './order-offers.ts';
 import type { Target } from './target.ts';
 import type { Trust } from './trust.ts';
-import { printable, waitForDelta } from './wait-for-delta.ts';
+import { waitForDelta } from './wait-for-delta.ts';
 import { deltaWay, fullWay, type Way } from './ways.ts';
 
 /** Most images that a gateway is told of. */
@@ -226,7 +227,10 @@ export async function judgeDelta(
   }
   const format = delta.bounds?.format;
   if (format !== undefined && !isReadable(formats, nameOfNote(format) ?? format)) {
-    throw new SnapgateError('UNSUPPORTED', `the delta is for other machines: ${printable(format)}`);
+    throw new SnapgateError(
+      'UNSUPPORTED',
+      `the delta is for other machines: ${printable(format, 300)}`,
+    );
   }
   return delta;
 }

@@ -41,19 +41,15 @@ export async function fetchWay(
   target: Target,
   choice: Choice,
 ): Promise<Choice> {
-  const fetch = async (way: Way) => {
-    await makeRoom(run, way.fetch, way);
-    await download(run, source, way.fetch);
-  };
   try {
-    await fetch(choice.way);
+    await fetchBlobs(run, source, choice.way);
     return choice;
   } catch (thrown) {
     const reason = choice.way.method === 'delta' ? fallbackReasonOf(thrown) : undefined;
     if (reason === undefined) throw thrown;
     run.machine.events.notice(`the delta is given up: ${reason}`);
     const way = await fullWay(target, run.machine.storage);
-    await fetch(way).catch((gone: unknown) => {
+    await fetchBlobs(run, source, way).catch((gone: unknown) => {
       // Where there is nothing but the delta, what is wrong with it is what counts.
       throw toSnapgateError(gone).code === 'BLOB_UNKNOWN' ? thrown : gone;
     });
@@ -61,17 +57,22 @@ export async function fetchWay(
   }
 }
 
+/** Downloads what a way needs, once there is room for it. Throws NO_SPACE where it does not fit. */
+export async function fetchBlobs(run: Run, source: UpdateSource, way: Way): Promise<void> {
+  await makeRoom(run, way);
+  await download(run, source, way.fetch);
+}
+
 /** Removes downloads that are not wanted any more, and throws NO_SPACE where a way does not fit. */
-export async function makeRoom(run: Run, blobs: readonly Descriptor[], way: Way): Promise<void> {
+async function makeRoom(run: Run, way: Way): Promise<void> {
   const { downloads, events, storage } = run.machine;
   events.step('room');
   // What an earlier update left over is in the way now.
-  const wanted = new Set(blobs.map((blob) => blob.digest));
+  const wanted = new Set(way.fetch.map((blob) => blob.digest));
   await downloads.remove((digest) => !wanted.has(digest));
-  const missing = await downloads.missingBytes(blobs);
-  const places = {
-    ...{ downloads: downloads.folder, work: storage.workDir, graphRoot: storage.graphRoot },
-  };
+  const missing = await downloads.missingBytes(way.fetch);
+  const { workDir: work, graphRoot } = storage;
+  const places = { downloads: downloads.folder, work, graphRoot };
   await checkRoom(needsOf(way, missing, places));
 }
 

@@ -2,7 +2,7 @@ import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { HeldImage } from '../storage/storage.ts';
 import { buildImage } from './build-image.ts';
 import type { Chain, ChainStep } from './chain.ts';
-import { download, makeRoom } from './fetch-way.ts';
+import { fetchBlobs } from './fetch-way.ts';
 import { imageName, type UpdateSource } from './machine.ts';
 import type { Obtained, Run } from './obtain-image.ts';
 import { deltaWay } from './ways.ts';
@@ -30,8 +30,7 @@ export async function goChain(
       throw new SnapgateError('DELTA_INVALID', 'a delta of the chain leaves a layer out');
     }
     if (!isLast) events.notice(`step ${i + 1} of ${chain.steps.length}: ${target.manifest.digest}`);
-    await makeRoom(run, way.fetch, way);
-    await download(run, source, way.fetch);
+    await fetchBlobs(run, source, way);
     const name = isLast ? undefined : imageName(config, target);
     const built = await buildImage(run, source, target, way, { name, isStep: true });
     image = built.image;

@@ -170,8 +170,9 @@ async function distrustEncoders(
   thrown: unknown,
 ): Promise<{ reason: string; format: string } | undefined> {
   const { code, message } = toSnapgateError(thrown);
+  if (code !== 'ENCODER_MISMATCH') return undefined;
   const format = recompressingFormat(await formatsOf(machine));
-  if (code !== 'ENCODER_MISMATCH' || format === undefined) return undefined;
+  if (format === undefined) return undefined;
   await machine.state.recordDistrust({ format, time: Date.now() });
   machine.events.notice(`${message}; another way is taken`);
   return { reason: `${code}: ${message}`, format };
@@ -194,9 +195,24 @@ async function tellOfEncoders(
 }
 
 /** The formats that can be applied here, most wanted first, without what went wrong lately. */
-export async function formatsOf({ config, state }: Machine): Promise<LayerFormat[]> {
+async function formatsOf({ config, state }: Machine): Promise<LayerFormat[]> {
   const formats = await readableFormats(encoderBytes(config.limits.encoderBytes));
   return trustedFormats(formats, await state.distrust());
+}
+
+/** What choosing a way goes by. */
+export async function contextOf(
+  machine: Machine,
+  { reader, api, trust }: UpdateSource,
+  signal: AbortSignal | undefined,
+): Promise<ChooseContext> {
+  const { config, storage, events, platform, state } = machine;
+  return {
+    ...{ config, source: reader, api, trust, storage, events, platform },
+    formats: await formatsOf(machine),
+    lineRate: expectedRate(await state.lineRate(), config.line.bytesPerSecond),
+    ...(signal === undefined ? {} : { signal }),
+  };
 }
 
 async function choose(
@@ -208,13 +224,7 @@ async function choose(
 ): Promise<Choice> {
   const { machine, options, next } = run;
   machine.events.step('plan');
-  const context: ChooseContext = {
-    ...{ config: machine.config, source: source.reader, api: source.api, trust: source.trust },
-    ...{ storage: machine.storage, events: machine.events, platform: machine.platform },
-    formats: await formatsOf(machine),
-    lineRate: expectedRate(await machine.state.lineRate(), machine.config.line.bytesPerSecond),
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
-  };
+  const context = await contextOf(machine, source, options.signal);
   const sources = options.full ? [] : sortSources(held, machine.config, next?.config);
   const offers = await findOffers(context, target, sources);
   return await chooseWay(context, target, chains ? offers : { ...offers, chains: [] });

@@ -1,11 +1,6 @@
 import * as v from 'valibot';
-import { type Digest, isDigest } from '../../shared/digest.ts';
-
-const digest = v.pipe(
-  v.string(),
-  v.check((text) => isDigest(text), 'not a sha256 digest'),
-  v.transform((text) => text as Digest),
-);
+import type { Digest } from '../../shared/digest.ts';
+import { digestSchema as digest } from '../../shared/oci/manifest.ts';
 
 /** What an update came to: the object that `update --json` ends with. */
 export type UpdateReport = {

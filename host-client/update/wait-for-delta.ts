@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
+import { printable } from '../../shared/signing/verdict.ts';
 import type { JobAnswer } from '../net/gateway-api.ts';
 import type { ChooseContext, OfferedDelta } from './choose-way.ts';
 import type { Target } from './target.ts';
@@ -40,14 +41,9 @@ export async function waitForDelta(
 }
 
 function notMade(why: string): SnapgateError {
-  return new SnapgateError('JOB_FAILED', `the gateway made no delta: ${printable(why)}`);
+  return new SnapgateError('JOB_FAILED', `the gateway made no delta: ${printable(why, 300)}`);
 }
 
 async function pauseFor(milliseconds: number, signal?: AbortSignal): Promise<void> {
   await sleep(milliseconds, undefined, signal === undefined ? {} : { signal });
-}
-
-/** What others said, fit for a message. */
-export function printable(text: string): string {
-  return text.replace(/[^\x20-\x7e]/g, '?').slice(0, 300);
 }

@@ -11,7 +11,8 @@ export const MAX_CONFIG_BYTES = 8 * 1024 * 1024;
 /** Most layers an image may have: the limit of overlay and of Docker, with room. */
 export const MAX_LAYERS = 512;
 
-const digestSchema = v.pipe(
+/** A digest in JSON. */
+export const digestSchema = v.pipe(
   v.string(),
   v.check((text) => isDigest(text), 'not a sha256 digest'),
   v.transform((text) => text as Digest),
