@@ -150,13 +150,17 @@ export class BootPartition {
     const used = new Set(
       stored.flatMap(({ entry }) => [entry.linux, entry.efi, ...entry.initrd]).filter(Boolean),
     );
+    const folder = join(this.path, FILES);
+    const unused = (await readdir(folder).catch(() => [])).filter(
+      (name) => FILE_NAME.test(name) && !used.has(`/${FILES}/${name}`),
+    );
     let freed = 0;
-    for (const name of await readdir(join(this.path, FILES)).catch(() => [])) {
-      if (!FILE_NAME.test(name) || used.has(`/${FILES}/${name}`)) continue;
-      const path = join(this.path, FILES, name);
-      freed += (await stat(path)).size;
-      await rm(path);
+    for (const name of unused) {
+      freed += (await stat(join(folder, name))).size;
+      await rm(join(folder, name));
     }
+    // Nobody would look for them again after a power cut that brings them back.
+    if (unused.length > 0) await syncFolder(folder);
     return freed;
   }
 
