@@ -4,7 +4,7 @@ import { SnapgateError, toSnapgateError } from '../shared/errors.ts';
 import type { ClientLimits } from './access/client-limits.ts';
 import { identifyClient } from './routes/authorize.ts';
 import { distributionRoutes } from './routes/distribution.ts';
-import { API_HEADERS, errorBody, publicError } from './routes/error-answer.ts';
+import { errorAnswer } from './routes/error-answer.ts';
 import {
   type GatewayContext,
   type GatewayEnv,
@@ -37,12 +37,7 @@ export function createApp(options: AppOptions): Hono<GatewayEnv> {
   });
   app.route('/', healthRoutes(options));
   const limit: MiddlewareHandler<GatewayEnv> = async (c, next) => {
-    try {
-      options.clientLimits?.take(incomingOf(c).socket.remoteAddress ?? '');
-    } catch (thrown) {
-      c.header('Retry-After', '1');
-      throw thrown;
-    }
+    options.clientLimits?.take(incomingOf(c).socket.remoteAddress ?? '');
     await next();
   };
   app.use('/v2/*', limit, identifyClient(options));
@@ -111,6 +106,5 @@ function answerError(c: GatewayContext, thrown: unknown, { log }: AppOptions): R
     outgoing.destroy();
     return RESPONSE_ALREADY_SENT;
   }
-  for (const [name, value] of Object.entries(API_HEADERS)) c.header(name, String(value));
-  return c.json(errorBody(publicError(error)), error.httpStatus as 500);
+  return errorAnswer(c, error);
 }

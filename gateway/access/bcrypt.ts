@@ -24,6 +24,7 @@ export class BcryptThread {
     if (this.#open.size >= MAX_OPEN) {
       const busy = new SnapgateError('TOOMANYREQUESTS', 'too many logins at once', {
         hint: 'Try again in a few seconds.',
+        retryAfter: 5,
       });
       return Promise.reject(busy);
     }

@@ -1,4 +1,5 @@
 import { SnapgateError } from '../../shared/errors.ts';
+import { keepNewest } from '../../shared/keep-newest.ts';
 
 /** Most clients that are kept apart; beyond, the one that was quiet longest is forgotten. */
 const MAX_CLIENTS = 10_000;
@@ -8,6 +9,8 @@ export type ClientLimit = {
   readonly requestsPerSecond: number;
   /** How many it may make at once after a pause. */
   readonly burst: number;
+  /** Seconds that a client is asked to wait after one too many; 1 by default. */
+  readonly retryAfter?: number;
 };
 
 /** Counts the requests of each client address. */
@@ -24,22 +27,24 @@ export class ClientLimits {
 
   /** Counts a request. Throws TOOMANYREQUESTS for one too many; it does not count then. */
   take(address: string): void {
-    const { requestsPerSecond, burst } = this.#limit;
+    const { requestsPerSecond, burst, retryAfter = 1 } = this.#limit;
     const client = clientOf(address);
     const now = this.#now();
     const known = this.#left.get(client);
     const earned = known === undefined ? burst : ((now - known.at) / 1000) * requestsPerSecond;
     const tokens = Math.min(burst, (known?.tokens ?? 0) + earned);
-    this.#left.delete(client);
+    keepNewest(
+      this.#left,
+      client,
+      { tokens: tokens < 1 ? tokens : tokens - 1, at: now },
+      MAX_CLIENTS,
+    );
     if (tokens < 1) {
-      this.#left.set(client, { tokens, at: now });
       throw new SnapgateError('TOOMANYREQUESTS', 'too many requests from this address', {
         hint: 'Wait a moment and go on more slowly.',
+        retryAfter,
       });
     }
-    const [oldest] = this.#left.keys();
-    if (this.#left.size >= MAX_CLIENTS && oldest !== undefined) this.#left.delete(oldest);
-    this.#left.set(client, { tokens: tokens - 1, at: now });
   }
 }
 

@@ -1,6 +1,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
+import { keepNewest } from '../../shared/keep-newest.ts';
 import type { ComparePassword } from './bcrypt.ts';
-import { ClientLimits } from './client-limits.ts';
+import { type ClientLimit, ClientLimits } from './client-limits.ts';
 import type { Users } from './htpasswd.ts';
 
 /** How long a decision stands, in milliseconds, and how many are kept. */
@@ -10,7 +11,7 @@ const MAX_KNOWN = 4096;
 /** bcrypt looks at no more of a password, in bytes. */
 const MAX_PASSWORD = 72;
 /** Comparisons that one address may cause; what is remembered costs none. */
-const TRIES = { requestsPerSecond: 1, burst: 20 } as const;
+const TRIES: ClientLimit = { requestsPerSecond: 1, burst: 20, retryAfter: 5 };
 
 type Known = { readonly isRight: boolean; readonly until: number };
 
@@ -77,10 +78,8 @@ export class Passwords {
     const isRight = (await this.#compare(password, compared)) && hash !== undefined;
     // The list may be another by now.
     if (users !== this.#users) return isRight && this.#users.get(name) === hash;
-    const [oldest] = this.#known.keys();
-    if (this.#known.size >= MAX_KNOWN && oldest !== undefined) this.#known.delete(oldest);
-    this.#known.delete(id);
-    this.#known.set(id, { isRight, until: this.#now() + (isRight ? RIGHT_MS : WRONG_MS) });
+    const until = this.#now() + (isRight ? RIGHT_MS : WRONG_MS);
+    keepNewest(this.#known, id, { isRight, until }, MAX_KNOWN);
     return isRight;
   }
 }

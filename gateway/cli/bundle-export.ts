@@ -9,7 +9,7 @@ import { formatBytes } from '../../shared/cli/format.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import { platformName } from '../../shared/oci/manifest.ts';
 import { type LayoutReference, parseReference } from '../../shared/oci/reference.ts';
-import type { OpenedReference } from '../layout/open-reference.ts';
+import { withReferences } from '../layout/open-reference.ts';
 import { type BundleContent, exportBundle } from '../plan/export-bundle.ts';
 import { readImage } from '../plan/read-image.ts';
 import {
@@ -59,13 +59,7 @@ async function run(context: CommandContext): Promise<BundleResult> {
   const { options, signal } = context;
   const output = await newArchive(requiredOption(options, 'output'));
   const platform = platformOption(context);
-  const opened: OpenedReference[] = [];
-  const keep = async (opening: Promise<OpenedReference>) => {
-    const found = await opening;
-    opened.push(found);
-    return found;
-  };
-  try {
+  return withReferences(async (keep) => {
     const target = await keep(openOption(context, 'target'));
     const source =
       options.source === undefined ? undefined : await keep(openOption(context, 'source'));
@@ -85,9 +79,7 @@ async function run(context: CommandContext): Promise<BundleResult> {
     await to.commit();
     const { size } = await stat(output.path);
     return { ...content, output: output.path, platform: platformName(platform), bytes: size };
-  } finally {
-    for (const one of opened.reverse()) await one.close();
-  }
+  });
 }
 
 /** A bundle holds one update: nothing is added to a file that is there. */

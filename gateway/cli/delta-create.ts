@@ -16,7 +16,7 @@ import type { PlanLayer } from '../../shared/plan.ts';
 import { createDelta } from '../delta/create-delta.ts';
 import { MAX_EFFORT } from '../delta/effort.ts';
 import { ownRecompression } from '../delta/zstd-program.ts';
-import type { OpenedReference } from '../layout/open-reference.ts';
+import { withReferences } from '../layout/open-reference.ts';
 import { type ImagePair, imagePairs } from '../plan/image-pairs.ts';
 import { fullBytes } from '../plan/ways.ts';
 import { openOption, openText, REGISTRY_OPTIONS } from './delta-options.ts';
@@ -113,13 +113,7 @@ async function run(context: CommandContext): Promise<CreateResult> {
   const format = await formatOption(context);
   const output = outputOption(context);
   const resources = resourceOptions(context);
-  const opened: OpenedReference[] = [];
-  const keep = async (opening: Promise<OpenedReference>) => {
-    const found = await opening;
-    opened.push(found);
-    return found;
-  };
-  try {
+  return withReferences(async (keep) => {
     const source = await keep(openOption(context, 'source'));
     const target = await keep(openOption(context, 'target'));
     const wanted = stringOption(options, 'platform');
@@ -153,9 +147,7 @@ async function run(context: CommandContext): Promise<CreateResult> {
     if (results.every((result) => result.artifact === undefined)) throw allRefused(results);
     await to.commit();
     return summary(results, to.name, started);
-  } finally {
-    for (const one of opened.reverse()) await one.close();
-  }
+  });
 }
 
 async function makeOne(

@@ -113,6 +113,7 @@ export class DeltaJobs {
     if (!isFree && this.#waiting.length >= this.#options.maxWaiting) {
       throw new SnapgateError('TOOMANYREQUESTS', 'too many deltas are waiting to be made', {
         hint: 'Ask again later, or pull the image as it is.',
+        retryAfter: 30,
       });
     }
     this.#options.catalogue.removeJob(id);

@@ -1,3 +1,5 @@
+import { keepNewest } from '../../shared/keep-newest.ts';
+
 /** What machines of one class said of their encoders in one repository. */
 type Suspicion = {
   /** Clients that reported, and when; milliseconds. */
@@ -61,10 +63,7 @@ export class EncoderReports {
       known.until = at + pauseMs;
       known.reporters.clear();
     }
-    this.#classes.delete(key);
-    this.#classes.set(key, known);
-    const [oldest] = this.#classes.keys();
-    if (this.#classes.size > MAX_CLASSES && oldest !== undefined) this.#classes.delete(oldest);
+    keepNewest(this.#classes, key, known, MAX_CLASSES);
     this.#onReport?.(repository, machines, count);
   }
 

@@ -1,4 +1,5 @@
 import { type Digest, digestFromHex } from '../../shared/digest.ts';
+import { keepNewest } from '../../shared/keep-newest.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
 import { parseManifest } from '../../shared/oci/manifest.ts';
 import { DELTA_ARTIFACT, isIndexType } from '../../shared/oci/media-types.ts';
@@ -35,18 +36,13 @@ export class PushSigning {
     if (!this.#options.isWanted(repository)) return;
     const kind = kindOf(reference, stored);
     if (kind === 'other') return;
-    if (kind === 'image') this.#remember(`${repository} ${stored.digest}`, reference);
+    if (kind === 'image') {
+      keepNewest(this.#tags, `${repository} ${stored.digest}`, reference, MAX_REMEMBERED);
+    }
     const manifest = kind === 'image' ? stored.digest : kind.signatureOf;
     const tag = this.#tags.get(`${repository} ${manifest}`);
     if (tag === undefined) return;
     await this.#options.ensureSigned({ repository, tagOrDigest: tag, manifest });
-  }
-
-  #remember(name: string, tag: string): void {
-    const [oldest] = this.#tags.keys();
-    if (this.#tags.size >= MAX_REMEMBERED && oldest !== undefined) this.#tags.delete(oldest);
-    this.#tags.delete(name);
-    this.#tags.set(name, tag);
   }
 }
 

@@ -11,7 +11,8 @@ import { entryTag } from '../../shared/oci/layout/layout-index.ts';
 import { LayoutReader } from '../../shared/oci/layout/layout-reader.ts';
 import { type Descriptor, parseIndex, parseManifest } from '../../shared/oci/manifest.ts';
 import { isIndexType } from '../../shared/oci/media-types.ts';
-import { LayoutStore, syncFolder } from './layout-store.ts';
+import { LayoutStore } from './layout-store.ts';
+import { syncFolder } from './write-file.ts';
 
 /**
  * An OCI archive: a tar file of an image layout. It is read in place. The first write copies what

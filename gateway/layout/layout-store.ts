@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type Digest, digestFromHex, sha256 } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentStore, StoredManifest } from '../../shared/oci/content.ts';
@@ -16,6 +16,7 @@ import {
 } from '../../shared/oci/manifest.ts';
 import { isIndexType } from '../../shared/oci/media-types.ts';
 import { folderFiles } from './folder-files.ts';
+import { writeFileWhole } from './write-file.ts';
 
 const TEMPORARY = '.snapgate-tmp-';
 /** A temporary file this old belongs to nobody any more. */
@@ -138,21 +139,7 @@ export class LayoutStore extends LayoutReader implements ContentStore {
     body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   ): Promise<void> {
     const temporary = join(this.#dir, `${TEMPORARY}${randomBytes(8).toString('hex')}`);
-    const target = join(this.#dir, path);
-    try {
-      const file = await open(temporary, 'wx', 0o644);
-      try {
-        for await (const chunk of body) await file.writeFile(chunk);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      await rename(temporary, target);
-    } catch (thrown) {
-      await rm(temporary, { force: true });
-      throw thrown;
-    }
-    await syncFolder(dirname(target));
+    await writeFileWhole(temporary, join(this.#dir, path), body);
   }
 
   async #removeStale(): Promise<void> {
@@ -164,15 +151,5 @@ export class LayoutStore extends LayoutReader implements ContentStore {
         await rm(path, { force: true });
       }
     }
-  }
-}
-
-/** Makes a rename in a folder outlast a power cut. */
-export async function syncFolder(dir: string): Promise<void> {
-  const handle = await open(dir, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }

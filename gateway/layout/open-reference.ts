@@ -57,6 +57,25 @@ export async function openReference(
   }
 }
 
+/**
+ * Does something with references that it opens: what went through `keep` is closed at the end, the last
+ * one first.
+ */
+export async function withReferences<T>(
+  task: (keep: (opening: Promise<OpenedReference>) => Promise<OpenedReference>) => Promise<T>,
+): Promise<T> {
+  const opened: OpenedReference[] = [];
+  try {
+    return await task(async (opening) => {
+      const found = await opening;
+      opened.push(found);
+      return found;
+    });
+  } finally {
+    for (const one of opened.reverse()) await one.close();
+  }
+}
+
 type OpenedLayout = {
   readonly store: LayoutStore | ArchiveStore;
   commit(): Promise<void>;

@@ -1,6 +1,7 @@
 import * as v from 'valibot';
 import { SnapgateError } from '../../shared/errors.ts';
 import { isRepositoryName } from '../../shared/oci/reference.ts';
+import { readBody as readBytes } from '../../shared/registry/transport.ts';
 import type { RepositoryReader } from '../plan/repository-facts.ts';
 import { authorize, type WithAccess } from './authorize.ts';
 import type { GatewayContext } from './exchange.ts';
@@ -53,18 +54,13 @@ export async function readBody<T>(
   c: GatewayContext,
   schema: v.GenericSchema<unknown, T>,
 ): Promise<T> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of c.req.raw.body ?? []) {
-    size += chunk.byteLength;
-    if (size > MAX_BODY_BYTES) {
-      throw new SnapgateError('LIMIT_EXCEEDED', `the request is over ${MAX_BODY_BYTES} bytes`);
-    }
-    chunks.push(chunk);
+  const { bytes, truncated } = await readBytes(c.req.raw.body ?? [], MAX_BODY_BYTES);
+  if (truncated) {
+    throw new SnapgateError('LIMIT_EXCEEDED', `the request is over ${MAX_BODY_BYTES} bytes`);
   }
   let json: unknown;
   try {
-    json = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+    json = JSON.parse(Buffer.from(bytes).toString('utf8'));
   } catch (cause) {
     throw new SnapgateError('USAGE', 'the request is not JSON', { cause });
   }

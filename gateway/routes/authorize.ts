@@ -91,9 +91,7 @@ async function challenged(
   try {
     await step();
   } catch (thrown) {
-    if (!(thrown instanceof SnapgateError)) throw thrown;
-    if (thrown.code === 'TOOMANYREQUESTS') c.header('Retry-After', '5');
-    if (thrown.code === 'UNAUTHORIZED') {
+    if (thrown instanceof SnapgateError && thrown.code === 'UNAUTHORIZED') {
       c.header('WWW-Authenticate', challengeOf(originOf(c.req.raw), wish));
     }
     throw thrown;

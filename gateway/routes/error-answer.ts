@@ -1,3 +1,4 @@
+import type { Context } from 'hono';
 import { type SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { OutgoingHeaders } from '../upstream/headers.ts';
 
@@ -24,3 +25,11 @@ export function publicError(thrown: unknown): SnapgateError {
 export const API_HEADERS: OutgoingHeaders = {
   'docker-distribution-api-version': 'registry/2.0',
 };
+
+/** The answer that an error is to clients, with when to come back where that is known. */
+export function errorAnswer(c: Context, error: SnapgateError): Response {
+  for (const [name, value] of Object.entries(API_HEADERS)) c.header(name, String(value));
+  const { retryAfter } = error;
+  if (retryAfter !== undefined) c.header('Retry-After', String(Math.ceil(retryAfter)));
+  return c.json(errorBody(publicError(error)), error.httpStatus as 500);
+}

@@ -89,19 +89,12 @@ async function postDelta(c: GatewayContext, deps: SnapgateRoutes): Promise<Respo
   const ready = await findReady(deps, opened.reader, key, signal);
   if (ready !== undefined) return answerJob(c, deps, repository, finishedJob(key, ready));
   await authorize(c, deps, { action: 'delta', repository });
-  try {
-    const sourceRepository = request.sourceRepository ?? repository;
-    const job = deps.jobs.submit({
-      ...{ ...key, sourceRepository, sourceManifest: source.manifest },
-      bytes: missingBytes(target, source),
-    });
-    return answerJob(c, deps, repository, job);
-  } catch (thrown) {
-    if (thrown instanceof SnapgateError && thrown.code === 'TOOMANYREQUESTS') {
-      c.header('Retry-After', '30');
-    }
-    throw thrown;
-  }
+  const sourceRepository = request.sourceRepository ?? repository;
+  const job = deps.jobs.submit({
+    ...{ ...key, sourceRepository, sourceManifest: source.manifest },
+    bytes: missingBytes(target, source),
+  });
+  return answerJob(c, deps, repository, job);
 }
 
 /**

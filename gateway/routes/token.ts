@@ -38,9 +38,8 @@ async function answer(
       issued_at: issuedAt.toISOString(),
     });
   } catch (thrown) {
-    if (thrown instanceof SnapgateError) {
-      if (thrown.code === 'UNAUTHORIZED') c.header('WWW-Authenticate', 'Basic realm="snapgate"');
-      if (thrown.code === 'TOOMANYREQUESTS') c.header('Retry-After', '5');
+    if (thrown instanceof SnapgateError && thrown.code === 'UNAUTHORIZED') {
+      c.header('WWW-Authenticate', 'Basic realm="snapgate"');
     }
     throw thrown;
   }
@@ -48,7 +47,7 @@ async function answer(
 
 /** What a form shows, as an Authorization header would. Throws UNSUPPORTED, LIMIT_EXCEEDED. */
 async function readForm(c: GatewayContext): Promise<string> {
-  const { bytes, truncated } = await readBody(requestBody(c) ?? emptyBody(), MAX_FORM);
+  const { bytes, truncated } = await readBody(requestBody(c) ?? [], MAX_FORM);
   if (truncated) throw new SnapgateError('LIMIT_EXCEEDED', 'the form is too large');
   const form = new URLSearchParams(Buffer.from(bytes).toString('utf8'));
   const type = form.get('grant_type');
@@ -58,5 +57,3 @@ async function readForm(c: GatewayContext): Promise<string> {
   if (type === 'refresh_token') return `Bearer ${form.get('refresh_token')}`;
   throw new SnapgateError('UNSUPPORTED', 'grants are of type password or refresh_token');
 }
-
-async function* emptyBody(): AsyncGenerator<Uint8Array> {}

@@ -2,6 +2,7 @@ import { createHash, X509Certificate } from 'node:crypto';
 import { TransparencyLogEntry } from '@sigstore/protobuf-specs';
 import type { SignatureBundle, VerificationMaterial } from '@sigstore/sign';
 import { SnapgateError } from '../../shared/errors.ts';
+import { readBody } from '../../shared/registry/transport.ts';
 
 /** Largest answer read, in bytes. An entry and its proof are some kilobytes. */
 const MAX_ANSWER = 256 * 1024;
@@ -62,15 +63,10 @@ async function post(url: URL, body: object, timeoutMs: number): Promise<unknown>
     redirect: 'error',
     signal: AbortSignal.timeout(timeoutMs),
   });
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of answer.body ?? []) {
-    size += chunk.length;
-    if (size > MAX_ANSWER) throw failed(url, 'its answer is too large');
-    chunks.push(chunk);
-  }
+  const { bytes, truncated } = await readBody(answer.body ?? [], MAX_ANSWER);
+  if (truncated) throw failed(url, 'its answer is too large');
   if (!answer.ok) throw failed(url, `it answered ${answer.status}`);
-  return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  return JSON.parse(Buffer.from(bytes).toString('utf8'));
 }
 
 function failed({ host }: URL, reason: string): SnapgateError {

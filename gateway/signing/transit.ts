@@ -1,6 +1,7 @@
 import { verify } from 'node:crypto';
 import * as v from 'valibot';
 import { SnapgateError } from '../../shared/errors.ts';
+import { readBody } from '../../shared/registry/transport.ts';
 import { parsePublicKey } from '../../shared/signing/public-key.ts';
 import type { Signer } from './signer.ts';
 
@@ -95,14 +96,9 @@ async function ask<T>(
 }
 
 async function readText(answer: Response): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of answer.body ?? []) {
-    size += chunk.byteLength;
-    if (size > MAX_ANSWER) throw new SnapgateError('LIMIT_EXCEEDED', 'the answer is too large');
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
+  const { bytes, truncated } = await readBody(answer.body ?? [], MAX_ANSWER);
+  if (truncated) throw new SnapgateError('LIMIT_EXCEEDED', 'the answer is too large');
+  return Buffer.from(bytes).toString('utf8');
 }
 
 function failed(message: string, { url, key }: TransitOptions): SnapgateError {

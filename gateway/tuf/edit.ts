@@ -123,18 +123,22 @@ export async function delegate(
     });
   }
   checkSetup(role, new Set(keys.map(({ hint }) => hint)).size, threshold);
-  const named = keys.map(tufKey);
   const entry = {
     ...{ name: role, threshold, terminating: true, paths: delegatedPaths(pattern) },
-    keyids: named.map(({ keyID }) => keyID),
+    keyids: keys.map((key) => tufKey(key).keyID),
   };
   await editDelegations(folder, state, time, ({ keys: known, roles }) => ({
-    keys: { ...known, ...Object.fromEntries(named.map((key) => [key.keyID, key.toJSON()])) },
+    keys: { ...known, ...keyEntries(keys) },
     roles: [...roles.filter(({ name }) => name !== role), entry],
   }));
   if (wantedTargets(state, role) === undefined) {
     await folder.stage(role, new Metadata(newTargets(time.now)));
   }
+}
+
+/** Keys as metadata writes them, by their ids. */
+export function keyEntries(keys: readonly PublicKey[]): Record<string, unknown> {
+  return Object.fromEntries(keys.map(tufKey).map((key) => [key.keyID, key.toJSON()]));
 }
 
 /** Delegations as metadata writes them (TUF specification 1.0, section 4.5). */

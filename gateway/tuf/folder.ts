@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Metadata, Root, Targets } from '@tufjs/models';
 import { SnapgateError } from '../../shared/errors.ts';
 import { encodeMetadata, parseMetadata } from '../../shared/tuf/metadata.ts';
 import { isDelegatedRole, maxBytes, roleFile, roleOfFile } from '../../shared/tuf/roles.ts';
-import { syncFolder } from '../layout/layout-store.ts';
+import { writeFileWhole } from '../layout/write-file.ts';
 
 /** Largest target that is served, in bytes: a manifest. */
 const MAX_TARGET = 4 * 1024 * 1024;
@@ -147,20 +147,7 @@ async function readBounded(path: string, limit: number): Promise<Buffer | undefi
   }
 }
 
+/** A file appears whole or not at all. */
 async function writeWhole(path: string, bytes: Uint8Array): Promise<void> {
-  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
-  try {
-    const file = await open(temporary, 'wx', 0o644);
-    try {
-      await file.writeFile(bytes);
-      await file.datasync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
-  } catch (thrown) {
-    await rm(temporary, { force: true });
-    throw thrown;
-  }
-  await syncFolder(dirname(path));
+  await writeFileWhole(`${path}.${randomBytes(6).toString('hex')}.tmp`, path, [bytes]);
 }

@@ -13,7 +13,7 @@ import {
 import type { Signer } from '../signing/signer.ts';
 import type { TufFolder } from './folder.ts';
 import { addSignature } from './sign.ts';
-import { delegatedNames, demandsOf, readState, type TufState } from './state.ts';
+import { delegatedNames, demandsOf, isSignedFor, readState, type TufState } from './state.ts';
 
 /** Who signs what changes by itself, and for how long each signature holds, in seconds. */
 export type OnlineSigning = {
@@ -115,7 +115,7 @@ function hashOf(bytes: Buffer): string {
 }
 
 function checkSigned(state: TufState, role: string, metadata: Metadata<Targets>): void {
-  if (demandsOf(state, role).every((demand) => isSigned(metadata, demand.keys, demand))) return;
+  if (isSignedFor(metadata, demandsOf(state, role))) return;
   throw new SnapgateError('METADATA_UNSIGNED', `${role} is not signed by enough keys`, {
     hint: `Run snapgate tuf rotate --role ${role}, and sign and publish it.`,
   });

@@ -1,10 +1,11 @@
 import type { Metadata, Root, Targets } from '@tufjs/models';
 import { SnapgateError } from '../../shared/errors.ts';
-import { encodeMetadata, isSigned } from '../../shared/tuf/metadata.ts';
+import { encodeMetadata } from '../../shared/tuf/metadata.ts';
 import type { TufFolder } from './folder.ts';
 import {
   delegatedNames,
   demandsOf,
+  isSignedFor,
   type Signing,
   signingOf,
   type TufState,
@@ -35,7 +36,7 @@ function checkRest(state: TufState): void {
     const metadata = wantedTargets(state, role);
     const demands = demandsOf(state, role);
     if (metadata === undefined || state.staged.has(role)) continue;
-    if (demands.every((demand) => isSigned(metadata, demand.keys, demand))) continue;
+    if (isSignedFor(metadata, demands)) continue;
     throw new SnapgateError('METADATA_UNSIGNED', `${role} is signed by keys that go`, {
       hint: `Run snapgate tuf rotate --role ${role}, and sign it with the keys that stay.`,
     });

@@ -3,7 +3,7 @@ import { SnapgateError } from '../../shared/errors.ts';
 import type { PublicKey } from '../../shared/signing/public-key.ts';
 import { tufKey } from '../../shared/tuf/metadata.ts';
 import { TOP_ROLES, type TopRole } from '../../shared/tuf/roles.ts';
-import { type EditTime, editDelegations, editTargets, nextRoot } from './edit.ts';
+import { type EditTime, editDelegations, editTargets, keyEntries, nextRoot } from './edit.ts';
 import type { TufFolder } from './folder.ts';
 import { type TufState, wantedTargets } from './state.ts';
 
@@ -55,7 +55,8 @@ async function rotateTop(
   };
   const roles = { ...json.roles, [role]: changed(role, json.roles[role as TopRole], rotation) };
   const used = new Set(Object.values(roles).flatMap(({ keyids }) => keyids));
-  const keys = withKeys(json.keys, rotation.add, used);
+  const known = Object.entries({ ...json.keys, ...keyEntries(rotation.add) });
+  const keys = Object.fromEntries(known.filter(([id]) => used.has(id)));
   const root = Root.fromJSON(JSON.parse(JSON.stringify({ ...json, keys, roles })));
   await folder.stage('root', new Metadata(root));
 }
@@ -76,19 +77,8 @@ async function rotateDelegated(
     const next = roles.map((one) =>
       one.name === role ? { ...one, ...changed(role, one, rotation) } : one,
     );
-    const used = new Set(next.flatMap(({ keyids }) => keyids));
-    return { keys: withKeys(keys, rotation.add, used), roles: next };
+    return { keys: { ...keys, ...keyEntries(rotation.add) }, roles: next };
   });
-}
-
-function withKeys(
-  known: Readonly<Record<string, unknown>>,
-  add: readonly PublicKey[],
-  used: ReadonlySet<string>,
-): Record<string, unknown> {
-  const added = add.map(tufKey).map((key) => [key.keyID, key.toJSON()] as const);
-  const all = { ...known, ...Object.fromEntries(added) };
-  return Object.fromEntries(Object.entries(all).filter(([id]) => used.has(id)));
 }
 
 function changed(role: string, before: KeyList, { add, remove, threshold }: Rotation): KeyList {

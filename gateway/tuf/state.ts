@@ -1,6 +1,12 @@
 import type { Key, Metadata, Root, Snapshot, Targets, Timestamp } from '@tufjs/models';
 import { SnapgateError } from '../../shared/errors.ts';
-import { parseMetadata, type RoleKeys, signersOf, topRole } from '../../shared/tuf/metadata.ts';
+import {
+  isSigned,
+  parseMetadata,
+  type RoleKeys,
+  signersOf,
+  topRole,
+} from '../../shared/tuf/metadata.ts';
 import type { OfflineRole, TufFolder } from './folder.ts';
 
 /** What a repository holds: what clients see, and what waits for signatures. */
@@ -95,6 +101,11 @@ export function demandsOf(state: TufState, role: string): Demand[] {
   if (parent?.delegations === undefined || found === undefined) return [];
   const { keyIDs, threshold } = found;
   return [{ keyIDs, threshold, keys: parent.delegations.keys, by: `targets ${parent.version}` }];
+}
+
+/** Whether metadata is signed as all of them demand. */
+export function isSignedFor(metadata: OfflineRole, demands: readonly Demand[]): boolean {
+  return demands.every((demand) => isSigned(metadata, demand.keys, demand));
 }
 
 /** How far a staged role is signed. */

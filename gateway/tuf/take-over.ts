@@ -5,11 +5,11 @@ import type { ContentReader } from '../../shared/oci/content.ts';
 import type { Descriptor } from '../../shared/oci/manifest.ts';
 import { readSmallBlob } from '../../shared/oci/read-small-blob.ts';
 import { listMetadata } from '../../shared/tuf/artifact.ts';
-import { isSigned, parseMetadata, topRole } from '../../shared/tuf/metadata.ts';
+import { parseMetadata } from '../../shared/tuf/metadata.ts';
 import { maxBytes, roleFile, roleOfFile, targetFile } from '../../shared/tuf/roles.ts';
 import { statementOf } from '../../shared/tuf/statement.ts';
 import type { TufFolder } from './folder.ts';
-import { demandsOf, readState, type TufState } from './state.ts';
+import { demandsOf, isSignedFor, readState, type TufState } from './state.ts';
 
 /** Where what people signed is taken from. */
 export type TakeOver = {
@@ -56,10 +56,7 @@ export async function takeOver(folder: TufFolder, from: TakeOver): Promise<strin
     const demands = demandsOf({ ...state, staged: new Map() }, role);
     // A role that nobody delegates to any more is of no use.
     if (demands.length === 0) continue;
-    checkSigned(
-      role,
-      demands.every((one) => isSigned(metadata, one.keys, one)),
-    );
+    checkSigned(role, isSignedFor(metadata, demands));
     await putTargets(folder, metadata, from);
     await folder.publish(role, metadata.signed.version, bytes);
     done.push(name);
@@ -79,9 +76,9 @@ function newestFile(files: ReadonlyMap<string, unknown>, role: string): string |
   return names.sort((a, b) => Number.parseInt(b, 10) - Number.parseInt(a, 10))[0];
 }
 
-function checkRoot({ root: before }: TufState, root: Metadata<Root>, version: number): void {
-  const judges = before === undefined ? [root] : [before, root];
-  const isGood = judges.every(({ signed }) => isSigned(root, signed.keys, topRole(signed, 'root')));
+function checkRoot(state: TufState, root: Metadata<Root>, version: number): void {
+  const demands = demandsOf({ ...state, staged: new Map([['root', root]]) }, 'root');
+  const isGood = isSignedFor(root, demands);
   checkSigned(`root ${version}`, isGood && root.signed.version === version);
 }
 

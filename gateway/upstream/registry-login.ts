@@ -1,3 +1,4 @@
+import { keepNewest } from '../../shared/keep-newest.ts';
 import { Authenticator, type Credentials } from '../../shared/registry/authenticator.ts';
 import { discardBody, type Transport } from '../../shared/registry/transport.ts';
 
@@ -57,10 +58,7 @@ export class RegistryLogin {
     const { transport, credentials } = this.#options;
     const found =
       this.#open.get(repository) ?? new Authenticator(transport, credentials(repository));
-    this.#open.delete(repository);
-    this.#open.set(repository, found);
-    const [oldest] = this.#open.keys();
-    if (this.#open.size > MAX_OPEN && oldest !== undefined) this.#open.delete(oldest);
+    keepNewest(this.#open, repository, found, MAX_OPEN);
     return found;
   }
 }

@@ -24,7 +24,7 @@ export type Transport = (request: HttpRequest) => Promise<HttpResponse>;
 
 /** Reads a body of at most `limit` bytes; what is beyond is dropped and `truncated` set. */
 export async function readBody(
-  body: AsyncIterable<Uint8Array>,
+  body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   limit: number,
 ): Promise<{ bytes: Uint8Array; truncated: boolean }> {
   const chunks: Uint8Array[] = [];

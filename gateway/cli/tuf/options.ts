@@ -3,11 +3,12 @@ import { SnapgateError } from '../../../shared/errors.ts';
 import { isRepositoryName, isTag } from '../../../shared/oci/reference.ts';
 import { type PublicKey, parsePublicKey } from '../../../shared/signing/public-key.ts';
 import { openPkcs11 } from '../../signing/pkcs11.ts';
-import { openKeyFile, readPasswordFile, type Signer } from '../../signing/signer.ts';
+import { readPasswordFile } from '../../signing/signer.ts';
 import type { EditTime } from '../../tuf/edit.ts';
 import { TufFolder } from '../../tuf/folder.ts';
+import { KEY_OPTION, type OpenedKey, openKeyOption } from '../key-option.ts';
 import { readKeyFile } from '../keys.ts';
-import { PASSWORD_OPTION, readPassword } from '../password.ts';
+import { PASSWORD_OPTION } from '../password.ts';
 
 /** The option that says for how long what is made holds. */
 export const DAYS_OPTION: Readonly<Record<string, OptionSpec>> = {
@@ -16,7 +17,7 @@ export const DAYS_OPTION: Readonly<Record<string, OptionSpec>> = {
 
 /** Options that name one private key. */
 export const KEY_OPTIONS: Readonly<Record<string, OptionSpec>> = {
-  key: { type: 'string', value: 'FILE', help: 'encrypted private key, as keys generate makes it' },
+  ...KEY_OPTION,
   ...PASSWORD_OPTION,
   'pkcs11-module': { type: 'string', value: 'FILE', help: 'instead: the module of a token' },
   'pkcs11-token': { type: 'string', value: 'LABEL', help: 'label of the token' },
@@ -39,12 +40,12 @@ export function folderName(positionals: readonly string[], most = 1): string {
 }
 
 /** The private key that the options name. Throws USAGE, KEY_INVALID, CONFIG_INVALID. */
-export async function openSignerOption(context: CommandContext): Promise<Signer> {
+export async function openSignerOption(context: CommandContext): Promise<OpenedKey> {
   const { options } = context;
   const file = stringOption(options, 'key');
   const module = stringOption(options, 'pkcs11-module');
   if (file !== undefined && module === undefined) {
-    return openKeyFile(file, await readPassword(context));
+    return openKeyOption(context);
   }
   const token = stringOption(options, 'pkcs11-token');
   const key = stringOption(options, 'pkcs11-key');
@@ -54,7 +55,8 @@ export async function openSignerOption(context: CommandContext): Promise<Signer>
       hint: 'Give --key FILE, or all of --pkcs11-module, -token, -key and -pin-file.',
     });
   }
-  return openPkcs11({ module, token, key, pin: await readPasswordFile(pinFile) });
+  const signer = openPkcs11({ module, token, key, pin: await readPasswordFile(pinFile) });
+  return { signer, close: () => signer.close() };
 }
 
 /** Public keys in the files that an option names, which may be given several times. */

@@ -17,8 +17,12 @@ export const tufSignCommand: Command<TufReport> = {
 
 async function run(context: CommandContext): Promise<TufReport> {
   const folder = await openFolder(context);
-  const signer = await openSignerOption(context);
-  const signed = await signStaged(folder, await readState(folder), signer);
-  const { keyID } = tufKey(signer.publicKey);
-  return reportOn(folder, [`signed ${signed.join(', ')} with key ${keyID.slice(0, 12)}`]);
+  const { signer, close } = await openSignerOption(context);
+  try {
+    const signed = await signStaged(folder, await readState(folder), signer);
+    const { keyID } = tufKey(signer.publicKey);
+    return await reportOn(folder, [`signed ${signed.join(', ')} with key ${keyID.slice(0, 12)}`]);
+  } finally {
+    close();
+  }
 }

@@ -10,6 +10,7 @@ import { LayoutStore } from '../../../gateway/layout/layout-store.ts';
 import { type DeltaKey, Planner } from '../../../gateway/plan/planner.ts';
 import { RepositoryFacts } from '../../../gateway/plan/repository-facts.ts';
 import type { ClientAccess } from '../../../gateway/routes/api-request.ts';
+import { errorAnswer } from '../../../gateway/routes/error-answer.ts';
 import { snapgateRoutes } from '../../../gateway/routes/snapgate.ts';
 import { Catalogue } from '../../../gateway/store/catalogue.ts';
 import { formatName } from '../../../shared/delta/formats.ts';
@@ -90,10 +91,7 @@ beforeEach(async () => {
       reportLimits: new ClientLimits({ requestsPerSecond: 0, burst: 4 }),
     }),
   );
-  app.onError((thrown, c) => {
-    const error = toSnapgateError(thrown);
-    return c.json({ errors: [error] }, error.httpStatus as 400);
-  });
+  app.onError((thrown, c) => errorAnswer(c, toSnapgateError(thrown)));
 });
 afterEach(async () => {
   release();
