@@ -1,7 +1,6 @@
-import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Digest, digestHex } from '../../shared/digest.ts';
+import { type Digest, digestHex, sha256 as digestOf } from '../../shared/digest.ts';
 import type { ContentFacts } from './describe.ts';
 
 /** Raised when facts come to mean something else. */
@@ -80,14 +79,14 @@ function encode(facts: LayerFacts): string {
     ...([place, sha256, isPacked ? 1 : 0, [...sketch]] as const),
   ]);
   const text = JSON.stringify([VERSION, rows]);
-  return `${sha256Of(text)}\n${text}`;
+  return `${digestHex(digestOf(text))}\n${text}`;
 }
 
 function decode(bytes: Buffer): LayerFacts | undefined {
   const text = bytes.toString();
   const start = text.indexOf('\n') + 1;
   const body = text.slice(start);
-  if (text.slice(0, start - 1) !== sha256Of(body)) return undefined;
+  if (text.slice(0, start - 1) !== digestHex(digestOf(body))) return undefined;
   const [version, rows] = JSON.parse(body) as [number, Row[]];
   if (version !== VERSION) return undefined;
   return new Map(
@@ -95,8 +94,4 @@ function decode(bytes: Buffer): LayerFacts | undefined {
       ...([place, { sha256, isPacked: isPacked === 1, sketch: Uint32Array.from(sketch) }] as const),
     ]),
   );
-}
-
-function sha256Of(text: string): string {
-  return createHash('sha256').update(text).digest('hex');
 }

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { analyse } from '../../shared/recompress/analyse.ts';
 import { type Encoders, recipeCost } from '../../shared/recompress/encoders.ts';
 import { unpackPart } from '../../shared/recompress/formats.ts';
@@ -160,9 +159,7 @@ async function membersOf(content: ByteSource): Promise<Member[]> {
 }
 
 function hashed(content: ByteSource, from: number, to: number): Member {
-  const hash = createHash('sha256');
-  for (const bytes of readChunks(content, from, to - from)) hash.update(bytes);
-  return { offset: from, size: to - from, sha256: hash.digest('hex') };
+  return { offset: from, size: to - from, sha256: sha256Of(content, from, to) };
 }
 
 async function* chunksOf(source: ByteSource, offset: number, size: number) {

@@ -34,10 +34,10 @@ export class ProvedEncodings {
   }
 }
 
-/** The digest of a content, in hexadecimal. */
-export function sha256Of(content: ByteSource): string {
+/** The digest of a content or of a part of it, in hexadecimal. */
+export function sha256Of(content: ByteSource, from = 0, to = content.size): string {
   const hash = createHash('sha256');
-  for (const bytes of readChunks(content, 0, content.size)) hash.update(bytes);
+  for (const bytes of readChunks(content, from, to - from)) hash.update(bytes);
   return hash.digest('hex');
 }
 

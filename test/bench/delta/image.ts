@@ -19,11 +19,20 @@ export type LayerPair = { readonly old: string; readonly fresh: string };
  */
 export async function unpackedLayers(folder: string, here: string): Promise<LayerPair[]> {
   const tree = join(here, 'tree');
-  await mkdir(tree);
   const [old, fresh] = [await tars(folder, 'v1', here), await tars(folder, 'v2', here)];
-  for (const tar of old) execFileSync('tar', ['-C', tree, '--exclude=.wh.*', '-xf', tar]);
+  for (const tar of old) {
+    for (const place of [tree, treeOf(tar)]) {
+      await mkdir(place, { recursive: true });
+      execFileSync('tar', ['-C', place, '--exclude=.wh.*', '-xf', tar]);
+    }
+  }
   await writePlainLayout(join(here, 'plain'), folder, old);
   return fresh.map((tar, i) => ({ old: old[Math.min(i, old.length - 1)] ?? tar, fresh: tar }));
+}
+
+/** Where the files of one old layer alone stand: later layers change some of them. */
+export function treeOf(old: string): string {
+  return `${old}.tree`;
 }
 
 export async function sha256Of(path: string): Promise<string> {

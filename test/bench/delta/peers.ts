@@ -2,15 +2,15 @@ import { existsSync } from 'node:fs';
 import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { addCosts, type Cost, isInstalled, NO_COST, runWell } from './cost.ts';
-import { type LayerPair, sha256Of } from './image.ts';
+import { type LayerPair, sha256Of, treeOf } from './image.ts';
 
 /** A tool that makes one file from another. */
 type Peer = {
   readonly name: string;
   readonly program: string;
   make(layer: LayerPair, out: string): readonly string[];
-  /** How it gives back the new file; `tree` holds the old image's files. */
-  apply(layer: LayerPair, delta: string, tree: string, out: string): readonly string[];
+  /** How it gives back the new file. */
+  apply(layer: LayerPair, delta: string, out: string): readonly string[];
 };
 
 const LONG = '--long=30';
@@ -19,26 +19,26 @@ const PEERS: readonly Peer[] = [
   {
     ...{ name: 'tar-diff', program: 'tar-diff' },
     make: ({ old, fresh }, out) => ['tar-diff', old, fresh, out],
-    apply: (_, delta, tree, out) => ['tar-patch', delta, tree, out],
+    apply: ({ old }, delta, out) => ['tar-patch', delta, treeOf(old), out],
   },
   {
     ...{ name: 'xdelta3 -9', program: 'xdelta3' },
     make: ({ old, fresh }, out) => ['xdelta3', '-9', '-e', '-q', '-s', old, fresh, out],
-    apply: ({ old }, delta, _, out) => ['xdelta3', '-d', '-q', '-s', old, delta, out],
+    apply: ({ old }, delta, out) => ['xdelta3', '-d', '-q', '-s', old, delta, out],
   },
   {
     ...{ name: 'zstd --patch-from -19', program: 'zstd' },
     make: ({ old, fresh }, out) => [
       ...['zstd', '-q', '-19', LONG, `--patch-from=${old}`, fresh, '-o', out],
     ],
-    apply: ({ old }, delta, _, out) => [
+    apply: ({ old }, delta, out) => [
       ...['zstd', '-q', '-d', LONG, `--patch-from=${old}`, delta, '-o', out],
     ],
   },
   {
     ...{ name: 'zstd -19, whole', program: 'zstd' },
     make: ({ fresh }, out) => ['zstd', '-q', '-19', fresh, '-o', out],
-    apply: (_, delta, __, out) => ['zstd', '-q', '-d', delta, '-o', out],
+    apply: (_, delta, out) => ['zstd', '-q', '-d', delta, '-o', out],
   },
 ];
 
@@ -63,7 +63,7 @@ export async function measurePeers(
   const wanted = (name: string, program: string) =>
     isInstalled(program) && names?.includes(name) !== false;
   const all = [
-    ...PEERS.map((peer) => ({ ...peer, measure: () => measure(peer, layers, here) })),
+    ...PEERS.map((peer) => ({ ...peer, measure: () => measure(peer, layers, of, here) })),
     { name: 'casync, chunks', program: 'casync', measure: () => chunks(layers, here) },
   ];
   const results: PeerResult[] = [];
@@ -84,18 +84,23 @@ async function readKept(file: string, of: readonly string[]): Promise<Map<string
   return new Map(kept.results.map((result) => [result.tool, result]));
 }
 
-async function measure(peer: Peer, layers: readonly LayerPair[], here: string) {
+async function measure(
+  peer: Peer,
+  layers: readonly LayerPair[],
+  of: readonly string[],
+  here: string,
+) {
   let bytes = 0;
   let make = NO_COST;
   let apply = NO_COST;
   const [delta, rebuilt] = [join(here, 'peer'), join(here, 'peer-rebuilt')];
-  for (const layer of layers) {
+  for (const [i, layer] of layers.entries()) {
     const [maker = '', ...makeArgs] = peer.make(layer, delta);
     make = addCosts(make, (await runWell(here, maker, makeArgs)).cost);
     bytes += (await stat(delta)).size;
-    const [patcher = '', ...args] = peer.apply(layer, delta, join(here, 'tree'), rebuilt);
+    const [patcher = '', ...args] = peer.apply(layer, delta, rebuilt);
     apply = addCosts(apply, (await runWell(here, patcher, args)).cost);
-    if ((await sha256Of(rebuilt)) !== (await sha256Of(layer.fresh))) {
+    if ((await sha256Of(rebuilt)) !== of[i]) {
       throw new Error(`${peer.name} gives back other bytes`);
     }
     await rm(delta);
