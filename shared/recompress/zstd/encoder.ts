@@ -1,5 +1,4 @@
-import { Readable } from 'node:stream';
-import { constants, createZstdCompress, zstdCompressSync } from 'node:zlib';
+import { constants, createZstdCompress, type ZstdOptions, zstdCompressSync } from 'node:zlib';
 import { SnapgateError } from '../../errors.ts';
 import type { Encoder, PackedStart } from '../encoder.ts';
 import { type Recipe, readSettings } from '../recipe.ts';
@@ -127,6 +126,32 @@ async function* packWhole(
 }
 
 /**
+ * Ends the stream only when it has taken everything. Ended while a write waits, Node's stream ends the
+ * frame with that write and then adds an empty frame, so that the output would depend on timing.
+ */
+async function* packStream(
+  content: AsyncIterable<Uint8Array>,
+  options: ZstdOptions,
+): AsyncGenerator<Uint8Array> {
+  const zstd = createZstdCompress(options);
+  const feed = async () => {
+    for await (const bytes of content) {
+      await new Promise<void>((resolve, reject) => {
+        zstd.write(bytes, (error) => (error ? reject(error) : resolve()));
+      });
+    }
+    zstd.end();
+  };
+  const fed = feed().catch((error: Error) => void zstd.destroy(error));
+  try {
+    for await (const packed of zstd) yield packed as Uint8Array;
+  } finally {
+    zstd.destroy();
+  }
+  await fed;
+}
+
+/**
  * Where the size is not known beforehand, the window of level 22 has zstd look for matches at long
  * distances. A known size may make the window smaller, and these settings what zstd would have chosen
  * (lib/compress/zstd_ldm.c, ZSTD_ldm_adjustParameters).
@@ -163,6 +188,6 @@ export const builtInZstd: ZstdCompressor = {
       return;
     }
     const pledged = contentSize === undefined ? {} : { pledgedSrcSize: contentSize };
-    yield* Readable.from(content).pipe(createZstdCompress({ params, ...pledged }));
+    yield* packStream(content, { params, ...pledged });
   },
 };
