@@ -148,7 +148,10 @@ const configSchema = v.strictObject({
   keep: v.optional(count(0), 1),
   /** A full pull below so many bytes is not worth making a delta for. */
   smallestDelta: v.optional(count(0), MIB),
-  /** How the machine boots; without it the default subvolume of btrfs is what is switched. */
+  /**
+   * How the machine boots; without it the default subvolume of btrfs is what is switched. Nothing counts
+   * tries there: a version that fails its health checks is left, one that never gets as far is not.
+   */
   machine: v.optional(machineSchema),
   line: v.optional(lineSchema, {}),
   health: v.optional(healthSchema, {}),

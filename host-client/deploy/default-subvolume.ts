@@ -4,8 +4,9 @@ import type { BootSwitch } from './deployment.ts';
 
 /**
  * Boots what `btrfs subvolume set-default` chose: for boot loaders that mount the file system without
- * naming a subvolume, as openSUSE's GRUB does with `btrfs_relative_path`. `folder` is any folder of the
- * file system.
+ * naming a subvolume, as openSUSE's GRUB does with `btrfs_relative_path`. GRUB cannot write to btrfs, so
+ * nothing comes back from a version that does not get as far as its health checks: machines that nobody
+ * watches boot by entries instead. `folder` is any folder of the file system.
  */
 export function defaultSubvolumeSwitch(folder: string): BootSwitch {
   return {
