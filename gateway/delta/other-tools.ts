@@ -60,7 +60,8 @@ export async function runTool(
   throw new SnapgateError('COMMAND_FAILED', `${tool.program} failed (${status})`);
 }
 
-async function isInstalled(program: string): Promise<boolean> {
+/** Whether a program is in a folder of PATH. */
+export async function isInstalled(program: string): Promise<boolean> {
   for (const folder of (process.env.PATH ?? '').split(delimiter)) {
     if (folder === '') continue;
     const found = await stat(join(folder, program)).catch(() => undefined);

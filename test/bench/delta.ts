@@ -1,13 +1,14 @@
 /**
  * Layer deltas of this project and of other tools, on updates of several kinds: bytes on the line,
  * CPU seconds and peak memory to make them and to apply them. Every result is applied and must give
- * back the layers bit for bit. Run: `node test/bench/delta.ts [--quick] [--anew] [--peers] [PAIR...]`.
+ * back the layers bit for bit. Run: `node test/bench/delta.ts [--quick] [--anew] [--again] [--peers] [PAIR...]`.
  *
  * Pairs are made from packages of Debian (apt, mmdebstrap) and of npm in their newest versions, and
  * kept under .cache/bench until `--anew` makes them again; the server is that of the demo
- * (`deploy/run demo`). Tools that are not installed are left out; needed is GNU time. What was
- * measured of them is kept beside the pairs. `--quick` takes the small pairs, ours for common machines
- * and tar-diff; `--peers` leaves out ours.
+ * (`deploy/run demo`). Other tools that are not installed are left out; needed is GNU time. What was
+ * measured of them is kept beside the pairs, for this processor and their version, until `--again`
+ * measures it again; the table says when each row was measured. `--quick` takes the small pairs, ours
+ * for common machines and tar-diff; `--peers` leaves out ours.
  */
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -17,8 +18,9 @@ import { fileURLToPath } from 'node:url';
 import { formatBytes, formatTable } from '../../shared/cli/format.ts';
 import { type Cost, run, runWell } from './delta/cost.ts';
 import { unpackedLayers } from './delta/image.ts';
+import { type Measured, today } from './delta/kept-results.ts';
 import { keptFile, type MadePair, makePair, PAIRS, serverPair } from './delta/pairs.ts';
-import { measurePeers, type PeerResult } from './delta/peers.ts';
+import { measurePeers } from './delta/peers.ts';
 
 const GATEWAY = fileURLToPath(new URL('../../gateway/main.ts', import.meta.url));
 const SERVER = 'debian-12-server';
@@ -39,6 +41,8 @@ const asked = process.argv.slice(2).filter((word) => !word.startsWith('--'));
 const isQuick = flags.includes('--quick');
 if (!existsSync('/usr/bin/time')) throw new Error('GNU time is missing (package time)');
 
+/** Of the other tools in the table. */
+const versions = new Set<string>();
 const work = await mkdtemp(join(tmpdir(), 'snapgate-bench-'));
 try {
   const rows: string[][] = [];
@@ -50,7 +54,9 @@ try {
     }
   }
   const columns = ['pair', 'tool', 'bytes', `of ${BASE}`, 'make: CPU s', 'memory'];
-  process.stdout.write(formatTable([...columns, 'apply: CPU s', 'memory '], rows));
+  columns.push('apply: CPU s', 'memory ', 'measured');
+  process.stdout.write(formatTable(columns, rows));
+  process.stdout.write(`\n${[...versions].join(', ')}\n`);
 } finally {
   await rm(work, { recursive: true, force: true });
 }
@@ -75,23 +81,29 @@ async function pairs(): Promise<Map<string, MadePair>> {
 async function measure(name: string, { folder }: MadePair): Promise<string[][]> {
   const here = await mkdtemp(join(work, 'pair-'));
   const layers = await unpackedLayers(folder, here);
-  const results: PeerResult[] = [];
+  const results: (Measured & { readonly measured: string })[] = [];
   const ours = isQuick ? OURS.filter((one) => one.args.length === 0) : OURS;
   for (const { name, args } of flags.includes('--peers') ? [] : ours) {
-    results.push({ tool: name, ...(await makeAndApply(folder, here, args)) });
+    const own = await makeAndApply(folder, here, args);
+    results.push({ tool: name, ...own, measured: today() });
   }
-  const kept = await keptFile(name);
-  results.push(...(await measurePeers(layers, here, isQuick ? { names: [BASE], kept } : { kept })));
+  const options = { kept: keptFile(name), isAgain: flags.includes('--again') };
+  const names = isQuick ? { names: [BASE] } : {};
+  for (const peer of await measurePeers(layers, here, { ...options, ...names })) {
+    versions.add(peer.version);
+    results.push(peer);
+  }
   await rm(here, { recursive: true });
   const base = results.find((result) => result.tool === BASE)?.bytes;
   const share = (bytes: number) =>
     base === undefined ? '' : `${((100 * bytes) / base).toFixed(1)} %`;
   const cost = (one: Cost | undefined) =>
     one === undefined ? ['', ''] : [one.cpu.toFixed(1), formatBytes(one.memory)];
-  return results.map(({ tool, bytes, make, apply }) => [
+  return results.map(({ tool, bytes, make, apply, measured }) => [
     ...[name, tool, String(bytes), share(bytes)],
     ...cost(make),
     ...cost(apply),
+    measured,
   ]);
 }
 
@@ -103,7 +115,7 @@ async function makeAndApply(
   folder: string,
   here: string,
   args: readonly string[],
-): Promise<Omit<PeerResult, 'tool'>> {
+): Promise<Omit<Measured, 'tool'>> {
   const out = join(here, 'ours');
   const made = await run(here, process.execPath, [
     ...[GATEWAY, 'delta', 'create', '--json', '--temporary-dir', here, ...args],

@@ -1,5 +1,4 @@
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -11,10 +10,6 @@ export const NO_COST: Cost = { cpu: 0, memory: 0 };
 /** Of programs that ran one after the other. */
 export function addCosts(a: Cost, b: Cost): Cost {
   return { cpu: a.cpu + b.cpu, memory: Math.max(a.memory, b.memory) };
-}
-
-export function isInstalled(program: string): boolean {
-  return (process.env.PATH ?? '').split(':').some((folder) => existsSync(join(folder, program)));
 }
 
 export type Run = { readonly out: string; readonly code: number; readonly cost: Cost };

@@ -1,13 +1,13 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, createReadStream, openSync, readSync } from 'node:fs';
+import { copyFileSync, createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { LayoutStore } from '../../../gateway/layout/layout-store.ts';
 import { readImage } from '../../../gateway/plan/read-image.ts';
-import { digestHex } from '../../../shared/digest.ts';
-
-const ZSTD_MAGIC = 0xfd2fb528;
+import { type Digest, digestHex } from '../../../shared/digest.ts';
+import { unpackLayer } from '../../../shared/oci/unpack-layer.ts';
 
 /** A layer of each image, as files that hold tar streams. */
 export type LayerPair = { readonly old: string; readonly fresh: string };
@@ -73,20 +73,15 @@ export async function writeImage(layout: string, tar: string, tag: string): Prom
 
 async function tars(folder: string, version: string, here: string): Promise<string[]> {
   const store = await LayoutStore.open(join(folder, version));
-  const { manifest } = await readImage(store, await store.defaultDigest());
-  return manifest.layers.map(({ digest }, i) => {
-    const blob = join(folder, version, 'blobs/sha256', digestHex(digest));
+  const { manifest, config } = await readImage(store, await store.defaultDigest());
+  const files: string[] = [];
+  for (const [i, layer] of manifest.layers.entries()) {
     const out = join(here, `${version}-${i}.tar`);
-    const program = isZstd(blob) ? 'zstd' : 'gzip';
-    execFileSync('sh', ['-c', `${program} -dc <"$1" >"$2"`, 'sh', blob, out]);
-    return out;
-  });
-}
-
-function isZstd(blob: string): boolean {
-  const start = Buffer.alloc(4);
-  readSync(openSync(blob, 'r'), start);
-  return start.readUInt32LE(0) === ZSTD_MAGIC;
+    const diffId = config.rootfs.diff_ids[i] as Digest;
+    await pipeline(unpackLayer(store.openBlob(layer), layer, diffId), createWriteStream(out));
+    files.push(out);
+  }
+  return files;
 }
 
 async function writePlainLayout(layout: string, folder: string, layers: readonly string[]) {

@@ -92,8 +92,7 @@ export async function makePair(pair: Pair, isAnew: boolean): Promise<MadePair | 
 }
 
 /** Where results of other tools for a pair are kept. */
-export async function keptFile(pair: string): Promise<string> {
-  await mkdir(join(CACHE, pair), { recursive: true });
+export function keptFile(pair: string): string {
   return join(CACHE, pair, 'peers.json');
 }
 

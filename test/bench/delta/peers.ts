@@ -1,108 +1,97 @@
-import { existsSync } from 'node:fs';
-import { readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { spawnSync } from 'node:child_process';
+import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { addCosts, type Cost, isInstalled, NO_COST, runWell } from './cost.ts';
+import { isInstalled, OTHER_TOOLS, type OtherTool } from '../../../gateway/delta/other-tools.ts';
+import { addCosts, NO_COST, runWell } from './cost.ts';
 import { type LayerPair, sha256Of, treeOf } from './image.ts';
+import { type KeptResult, KeptResults, type Measured, today } from './kept-results.ts';
 
-/** A tool that makes one file from another. */
-type Peer = {
-  readonly name: string;
-  readonly program: string;
-  make(layer: LayerPair, out: string): readonly string[];
-  /** How it gives back the new file. */
-  apply(layer: LayerPair, delta: string, out: string): readonly string[];
-};
+type Restore = (layer: LayerPair, delta: string, out: string) => readonly string[];
 
 const LONG = '--long=30';
 
-const PEERS: readonly Peer[] = [
-  {
-    ...{ name: 'tar-diff', program: 'tar-diff' },
-    make: ({ old, fresh }, out) => ['tar-diff', old, fresh, out],
-    apply: ({ old }, delta, out) => ['tar-patch', delta, treeOf(old), out],
-  },
-  {
-    ...{ name: 'xdelta3 -9', program: 'xdelta3' },
-    make: ({ old, fresh }, out) => ['xdelta3', '-9', '-e', '-q', '-s', old, fresh, out],
-    apply: ({ old }, delta, out) => ['xdelta3', '-d', '-q', '-s', old, delta, out],
-  },
-  {
-    ...{ name: 'zstd --patch-from -19', program: 'zstd' },
-    make: ({ old, fresh }, out) => [
-      ...['zstd', '-q', '-19', LONG, `--patch-from=${old}`, fresh, '-o', out],
-    ],
-    apply: ({ old }, delta, out) => [
-      ...['zstd', '-q', '-d', LONG, `--patch-from=${old}`, delta, '-o', out],
-    ],
-  },
-  {
-    ...{ name: 'zstd -19, whole', program: 'zstd' },
-    make: ({ fresh }, out) => ['zstd', '-q', '-19', fresh, '-o', out],
-    apply: (_, delta, out) => ['zstd', '-q', '-d', delta, '-o', out],
-  },
-];
-
-export type PeerResult = {
-  readonly tool: string;
-  readonly bytes: number;
-  readonly make: Cost;
-  readonly apply?: Cost;
+/** How the tools that `delta compare` calls give back the new file, by their names there. */
+const RESTORE: Readonly<Record<string, Restore>> = {
+  'tar-diff': ({ old }, delta, out) => ['tar-patch', delta, treeOf(old), out],
+  'xdelta3 -9': ({ old }, delta, out) => ['xdelta3', '-d', '-q', '-s', old, delta, out],
+  'zstd -19 --patch-from': ({ old }, delta, out) => [
+    ...['zstd', '-q', '-d', LONG, `--patch-from=${old}`, delta, '-o', out],
+  ],
+  'zstd -19, whole': (_, delta, out) => ['zstd', '-q', '-d', delta, '-o', out],
 };
 
-/** Which tools, and the file that keeps what was measured of them: it takes long. */
-export type PeerOptions = { readonly names?: readonly string[]; readonly kept: string };
+/** How each program tells its version, on whichever output. */
+const VERSION_FLAGS: Readonly<Record<string, string>> = { 'tar-diff': '-version', xdelta3: '-V' };
+const VERSION = /(?:version |\bv|^\w+ )(\d[\d.]*)/i;
+
+type Measure = (layers: readonly LayerPair[], here: string) => Promise<Omit<Measured, 'tool'>>;
+type Peer = { readonly name: string; readonly program: string; readonly measure: Measure };
+
+const PEERS: readonly Peer[] = [
+  ...OTHER_TOOLS.map((tool): Peer => {
+    const { name, program } = tool;
+    return { name, program, measure: (layers, here) => measureTool(tool, layers, here) };
+  }),
+  { name: 'casync, chunks', program: 'casync', measure: measureChunks },
+];
+
+export type PeerOptions = {
+  /** Which tools; all that are installed when absent. */
+  readonly names?: readonly string[];
+  /** The file that keeps what was measured. */
+  readonly kept: string;
+  /** Whether what is kept is measured again. */
+  readonly isAgain: boolean;
+};
 
 /** What the tools that are installed need for layers. Each result is checked. */
 export async function measurePeers(
   layers: readonly LayerPair[],
   here: string,
-  { names, kept }: PeerOptions,
-): Promise<PeerResult[]> {
-  const of = await Promise.all(layers.map(async ({ fresh }) => sha256Of(fresh)));
-  const known = await readKept(kept, of);
-  const wanted = (name: string, program: string) =>
-    isInstalled(program) && names?.includes(name) !== false;
-  const all = [
-    ...PEERS.map((peer) => ({ ...peer, measure: () => measure(peer, layers, of, here) })),
-    { name: 'casync, chunks', program: 'casync', measure: () => chunks(layers, here) },
-  ];
-  const results: PeerResult[] = [];
-  for (const { name, program, measure } of all) {
-    if (!wanted(name, program)) continue;
-    const result = known.get(name) ?? { tool: name, ...(await measure()) };
+  { names, kept, isAgain }: PeerOptions,
+): Promise<KeptResult[]> {
+  const files = layers.flatMap(({ old, fresh }) => [old, fresh]);
+  const known = await KeptResults.open(kept, await Promise.all(files.map(sha256Of)));
+  const results: KeptResult[] = [];
+  for (const { name, program, measure } of PEERS) {
+    if (names?.includes(name) === false || !(await isInstalled(program))) continue;
+    const version = `${program} ${versionOf(program)}`;
+    let result = isAgain ? undefined : known.find(name, version);
+    if (result === undefined) {
+      process.stderr.write(`  measuring ${name}\n`);
+      result = { tool: name, ...(await measure(layers, here)), version, measured: today() };
+      await known.keep(result);
+    }
     results.push(result);
-    known.set(name, result);
-    await writeFile(kept, JSON.stringify({ of, results: [...known.values()] }));
   }
   return results;
 }
 
-async function readKept(file: string, of: readonly string[]): Promise<Map<string, PeerResult>> {
-  type Kept = { readonly of: readonly string[]; readonly results: readonly PeerResult[] };
-  const kept = existsSync(file) ? (JSON.parse(await readFile(file, 'utf8')) as Kept) : undefined;
-  if (kept === undefined || kept.of.join() !== of.join()) return new Map();
-  return new Map(kept.results.map((result) => [result.tool, result]));
+function versionOf(program: string): string {
+  const { stdout, stderr } = spawnSync(program, [VERSION_FLAGS[program] ?? '--version'], {
+    encoding: 'utf8',
+  });
+  return VERSION.exec(stdout.trim() || stderr.trim())?.[1] ?? 'of unknown version';
 }
 
-async function measure(
-  peer: Peer,
+async function measureTool(
+  tool: OtherTool,
   layers: readonly LayerPair[],
-  of: readonly string[],
   here: string,
-) {
+): Promise<Omit<Measured, 'tool'>> {
+  const restore = RESTORE[tool.name];
+  if (restore === undefined) throw new RangeError(`how to apply ${tool.name} is not known`);
   let bytes = 0;
   let make = NO_COST;
   let apply = NO_COST;
   const [delta, rebuilt] = [join(here, 'peer'), join(here, 'peer-rebuilt')];
-  for (const [i, layer] of layers.entries()) {
-    const [maker = '', ...makeArgs] = peer.make(layer, delta);
-    make = addCosts(make, (await runWell(here, maker, makeArgs)).cost);
+  for (const layer of layers) {
+    const makeArgs = tool.arguments(layer.old, layer.fresh, delta);
+    make = addCosts(make, (await runWell(here, tool.program, makeArgs)).cost);
     bytes += (await stat(delta)).size;
-    const [patcher = '', ...args] = peer.apply(layer, delta, rebuilt);
+    const [patcher = '', ...args] = restore(layer, delta, rebuilt);
     apply = addCosts(apply, (await runWell(here, patcher, args)).cost);
-    if ((await sha256Of(rebuilt)) !== of[i]) {
-      throw new Error(`${peer.name} gives back other bytes`);
-    }
+    await checkSame(tool.name, layer.fresh, rebuilt);
     await rm(delta);
     await rm(rebuilt);
   }
@@ -110,23 +99,35 @@ async function measure(
 }
 
 /** Content-defined chunks of the new files that the old ones have not, and the lists of chunks. */
-async function chunks(layers: readonly LayerPair[], here: string) {
-  const store = join(here, 'chunks');
-  const index = join(here, 'list.caibx');
+async function measureChunks(
+  layers: readonly LayerPair[],
+  here: string,
+): Promise<Omit<Measured, 'tool'>> {
+  const [store, rebuilt] = [join(here, 'chunks'), join(here, 'peer-rebuilt')];
   let bytes = 0;
   let make = NO_COST;
-  const add = (file: string) =>
-    runWell(here, 'casync', ['make', '--compression=zstd', `--store=${store}`, index, file]);
-  for (const old of new Set(layers.map((layer) => layer.old))) await add(old);
+  let apply = NO_COST;
+  const casync = async (...args: readonly string[]) =>
+    (await runWell(here, 'casync', [...args, '--compression=zstd', `--store=${store}`])).cost;
+  const list = join(here, 'list.caibx');
+  for (const old of new Set(layers.map((layer) => layer.old))) await casync('make', list, old);
   const before = await storedBytes(store);
-  for (const { fresh } of layers) {
-    make = addCosts(make, (await add(fresh)).cost);
-    bytes += (await stat(index)).size;
+  for (const { old, fresh } of layers) {
+    make = addCosts(make, await casync('make', list, fresh));
+    bytes += (await stat(list)).size;
+    apply = addCosts(apply, await casync('extract', list, rebuilt, `--seed=${old}`));
+    await checkSame('casync', fresh, rebuilt);
+    await rm(rebuilt);
   }
   bytes += (await storedBytes(store)) - before;
   await rm(store, { recursive: true });
-  await rm(index);
-  return { bytes, make };
+  await rm(list);
+  return { bytes, make, apply };
+}
+
+async function checkSame(tool: string, fresh: string, rebuilt: string): Promise<void> {
+  if ((await sha256Of(rebuilt)) === (await sha256Of(fresh))) return;
+  throw new Error(`${tool} gives back other bytes`);
 }
 
 async function storedBytes(store: string): Promise<number> {
