@@ -11,7 +11,11 @@ const files = ['gateway', 'host-client', 'shared'].flatMap((part) =>
 );
 
 const imports: Import[] = files.flatMap((file) =>
-  [...readFileSync(file, 'utf8').matchAll(/(?:from|import\(|import)\s*'([^']+)'/g)].map((match) => {
+  [
+    ...readFileSync(file, 'utf8').matchAll(
+      /(?:from|import\(|import|getBuiltinModule\()\s*'([^']+)'/g,
+    ),
+  ].map((match) => {
     const name = match[1] ?? '';
     return { file, target: name.startsWith('.') ? normalize(join(dirname(file), name)) : name };
   }),

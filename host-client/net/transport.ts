@@ -1,5 +1,5 @@
-import http from 'node:http';
-import https from 'node:https';
+import type http from 'node:http';
+import type https from 'node:https';
 import { Readable } from 'node:stream';
 import { SnapgateError } from '../../shared/errors.ts';
 import {
@@ -35,12 +35,18 @@ export function createTransport(options: TransportOptions = {}): {
   const { answerTimeoutMs = 30_000, stallTimeoutMs = 60_000, ca } = options;
   // HTTP_PROXY, HTTPS_PROXY and NO_PROXY hold as for other programs.
   const keep = { keepAlive: true, maxSockets: 4, proxyEnv: process.env };
-  const agents = {
-    'http:': new http.Agent(keep),
-    'https:': new https.Agent({ ...keep, ...(ca === undefined ? {} : { ca }) }),
+  let plain: Client | undefined;
+  let secure: Client | undefined;
+  const clientFor = ({ protocol }: URL): Client => {
+    if (protocol === 'https:') {
+      secure ??= openHttps({ ...keep, ...(ca === undefined ? {} : { ca }) });
+      return secure;
+    }
+    plain ??= openHttp(keep);
+    return plain;
   };
   const transport: Transport = async (call) => {
-    const response = await send(call, agents, answerTimeoutMs);
+    const response = await send(call, clientFor(call.url), answerTimeoutMs);
     return {
       status: response.statusCode ?? 0,
       headers: flatten(response.headers),
@@ -50,20 +56,40 @@ export function createTransport(options: TransportOptions = {}): {
   return {
     transport,
     close: () => {
-      for (const agent of Object.values(agents)) agent.destroy();
+      plain?.agent.destroy();
+      secure?.agent.destroy();
     },
   };
 }
 
-type Agents = { readonly 'http:': http.Agent; readonly 'https:': https.Agent };
+/** One of Node's HTTP clients, with the connections that it keeps. */
+type Client = { readonly request: typeof http.request; readonly agent: http.Agent };
 
-function send(call: HttpRequest, agents: Agents, timeoutMs: number): Promise<http.IncomingMessage> {
-  const isTls = call.url.protocol === 'https:';
+/**
+ * By name: importing the module takes all that it exports, and loads undici for that, which is 17 MB
+ * of memory.
+ */
+function openHttp(options: http.AgentOptions): Client {
+  const { Agent, request } = process.getBuiltinModule('node:http');
+  return { request, agent: new Agent(options) };
+}
+
+/** Loaded when it is called for: TLS takes 6 MB. */
+function openHttps(options: https.AgentOptions): Client {
+  const { Agent, request } = process.getBuiltinModule('node:https');
+  return { request, agent: new Agent(options) };
+}
+
+function send(
+  call: HttpRequest,
+  { request: start, agent }: Client,
+  timeoutMs: number,
+): Promise<http.IncomingMessage> {
   return new Promise((resolve, reject) => {
-    const request = (isTls ? https : http).request(call.url, {
+    const request = start(call.url, {
       method: call.method,
       headers: call.headers,
-      agent: isTls ? agents['https:'] : agents['http:'],
+      agent,
       maxHeaderSize: MAX_HEADER_BYTES,
       ...(call.signal === undefined ? {} : { signal: call.signal }),
     });
