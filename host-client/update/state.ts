@@ -1,7 +1,8 @@
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SnapgateError } from '../../shared/errors.ts';
 import { FileLock } from '../system/file-lock.ts';
+import { removeHalfWritten } from '../system/files.ts';
 import { readRecord, writeRecord } from '../system/records.ts';
 import { keepBuffersSmall, letGoOfCode } from '../system/tidy-memory.ts';
 import { type Distrust, distrustSchema } from './encoders.ts';
@@ -35,7 +36,7 @@ export class StateFolder {
     using _lock = await FileLock.acquire(path, { timeoutMs: 0, signal, busy });
     keepBuffersSmall();
     letGoOfCode();
-    await this.#removeLeftovers();
+    await removeHalfWritten(this.path);
     return await action();
   }
 
@@ -83,11 +84,5 @@ export class StateFolder {
 
   #file(name: string): string {
     return join(this.path, `${name}.json`);
-  }
-
-  async #removeLeftovers(): Promise<void> {
-    for (const name of await readdir(this.path)) {
-      if (name.endsWith('.tmp')) await rm(join(this.path, name), { force: true });
-    }
   }
 }

@@ -34,7 +34,7 @@ async function haveDelta(source: TinyImage, target: TinyImage): Promise<void> {
   const format = 'application/vnd.snapgate.layer-delta.v1';
   const request = { source: source.config, target: target.stored.digest, format };
   await vi.waitUntil(async () => (await post('deltas', request)).state === 'done', {
-    ...{ timeout: 60_000, interval: 500 },
+    ...{ timeout: 120_000, interval: 500 },
   });
 }
 

@@ -27,7 +27,7 @@ const signKeyless = (
 ) => signManifest(store, subject, { signer, dockerReference: '' });
 
 describe('a signature without a key', () => {
-  it('is verified by cosign', { timeout: 60_000 }, async (ctx) => {
+  it('is verified by cosign', async (ctx) => {
     const reason = hasRegistry() ? peerMissing('cosign3') : 'docker-registry is not installed';
     ctx.skip(reason !== undefined, reason);
     const folder = await mkdtemp(join(tmpdir(), 'snapgate-keyless-'));
@@ -70,7 +70,7 @@ describe("a signature by way of Sigstore's own servers, with a log of API versio
   }, 900_000);
   afterAll(() => servers?.close());
 
-  it('is verified by the host and by cosign', { timeout: 60_000 }, async (ctx) => {
+  it('is verified by the host and by cosign', async (ctx) => {
     const reason = peerMissing('cosign3') ?? skipServers;
     ctx.skip(reason !== undefined, reason);
     const folder = await mkdtemp(join(tmpdir(), 'snapgate-servers-'));
@@ -143,7 +143,7 @@ describe("a signature by way of Sigstore's own servers, with a log of API versio
     }
   });
 
-  it('is made by the gateway and by snapgate sign', { timeout: 60_000 }, async (ctx) => {
+  it('is made by the gateway and by snapgate sign', async (ctx) => {
     ctx.skip(skipServers !== undefined, skipServers);
     const folder = await mkdtemp(join(tmpdir(), 'snapgate-servers-'));
     const at = (name: string) => join(folder, name);

@@ -63,7 +63,7 @@ async function publish(repository: string, ...signers: (keyof typeof keys)[]): P
 }
 
 describe('an exported policy', () => {
-  it('is judged by skopeo and Podman as it is here', { timeout: 120_000 }, async (ctx) => {
+  it('is judged by skopeo and Podman as it is here', async (ctx) => {
     const reason = missing('skopeo-sid', 'podman5');
     ctx.skip(reason !== undefined, reason);
     const images = { signers: ['a', 'b', 'c'], threshold: 2 };

@@ -13,7 +13,7 @@ export function runProgramFile(
   return new Promise((resolve, reject) => {
     const env = { ...process.env, ...options.env };
     const cwd = options.cwd;
-    const limits = { maxBuffer: 64 * 1024 * 1024, timeout: 120_000 };
+    const limits = { maxBuffer: 64 * 1024 * 1024, timeout: 240_000 };
     execFile(file, args, { ...limits, env, cwd }, (error, stdout, stderr) => {
       const code = error?.code ?? 0;
       if (typeof code === 'number') resolve({ status: code, stdout, stderr });

@@ -206,7 +206,7 @@ describe('an update', () => {
     await publish(V1);
     await mkdir(state.downloads, { recursive: true });
     await writeFile(join(state.downloads, `${'a'.repeat(64)}.part`), 'half');
-    await writeFile(join(state.path, 'seen.json.123.tmp'), 'half');
+    await writeFile(join(state.path, 'seen.json.0123456789ab.tmp'), 'half');
     await update(machine);
     expect(await readdir(state.downloads)).toEqual([]);
     expect((await readdir(state.path)).filter((name) => name.endsWith('.tmp'))).toEqual([]);

@@ -143,7 +143,7 @@ describe('a gateway that follows a registry', () => {
     const client = await TufClient.of(tuf, join(dir, 'client-3'));
     client.source = gatewayMetadata(connections.transport, new URL(follower.url));
     const find = () => client.find(PATH).catch(() => undefined);
-    await expect.poll(find, { timeout: 30_000 }).toMatchObject({ statement: { version: '2' } });
+    await expect.poll(find, { timeout: 120_000 }).toMatchObject({ statement: { version: '2' } });
   });
 });
 

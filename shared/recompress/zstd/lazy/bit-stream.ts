@@ -4,8 +4,8 @@ export function highBit(value: number): number {
 }
 
 /**
- * Bit streams that are read backwards (RFC 8878, section 4.1): bits are added from the lowest up,
- * and a set bit marks the end.
+ * Bit streams (RFC 8878, section 4.1): bits are added from the lowest up. In those that are read
+ * backwards, a set bit marks the end.
  */
 export class BitStream {
   readonly #bytes: Uint8Array;
@@ -44,6 +44,11 @@ export class BitStream {
   /** Adds the end mark; returns where the next byte after the stream goes. */
   close(): number {
     this.#addSome(1, 1);
+    return this.end();
+  }
+
+  /** Ends without a mark, as what is read forwards does; returns where the next byte goes. */
+  end(): number {
     if (this.#heldBits > 0) this.#bytes[this.#at++] = this.#held;
     return this.#at;
   }

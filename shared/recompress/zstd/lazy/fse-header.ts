@@ -1,30 +1,14 @@
+import { BitStream } from './bit-stream.ts';
+
 const MIN_TABLE_LOG = 5;
 
-/** Collects the bits of a table description, from the lowest up. */
-class Bits {
-  readonly bytes: number[] = [];
-  #held = 0;
-  #heldBits = 0;
-
-  add(value: number, count: number): void {
-    this.#held |= value << this.#heldBits;
-    this.#heldBits += count;
-    while (this.#heldBits >= 8) {
-      this.bytes.push(this.#held & 0xff);
-      this.#held >>>= 8;
-      this.#heldBits -= 8;
-    }
-  }
-
-  end(): Uint8Array {
-    if (this.#heldBits > 0) this.bytes.push(this.#held & 0xff);
-    return Uint8Array.from(this.bytes);
-  }
-}
+/** Room for the 256 symbols that a table may have, at the most bits that one takes. */
+const MAX_DESCRIPTION = 512;
 
 /** The description of a normalized distribution (RFC 8878, section 4.1.1). */
 export function describeTable(norm: Int16Array, tableLog: number): Uint8Array {
-  const bits = new Bits();
+  const bytes = new Uint8Array(MAX_DESCRIPTION);
+  const bits = new BitStream(bytes, 0);
   bits.add(tableLog - MIN_TABLE_LOG, 4);
   let remaining = (1 << tableLog) + 1;
   let threshold = 1 << tableLog;
@@ -42,11 +26,11 @@ export function describeTable(norm: Int16Array, tableLog: number): Uint8Array {
     }
     if (share === 0) symbol = describeZeros(bits, norm, symbol, remaining);
   }
-  return bits.end();
+  return bytes.slice(0, bits.end());
 }
 
 /** After a zero: how many more follow, in threes. Returns the first symbol that is not zero. */
-function describeZeros(bits: Bits, norm: Int16Array, from: number, remaining: number): number {
+function describeZeros(bits: BitStream, norm: Int16Array, from: number, remaining: number): number {
   if (from >= norm.length || remaining <= 1) return from;
   let symbol = from;
   while (symbol < norm.length && norm[symbol] === 0) symbol++;
