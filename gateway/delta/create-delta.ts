@@ -4,7 +4,6 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { formatNote, type LayerFormat } from '../../shared/delta/formats.ts';
 import { STREAMS } from '../../shared/delta/layer-delta/header.ts';
-import type { Recompression } from '../../shared/delta/machine-class.ts';
 import type { Digest } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { ContentWriter, StoredManifest } from '../../shared/oci/content.ts';
@@ -15,6 +14,7 @@ import { ContentIndex } from './content-index.ts';
 import { artifactManifest, type DeltaPart, writeArtifact } from './delta-artifact.ts';
 import { DEFAULT_EFFORT, type Effort, effortOf } from './effort.ts';
 import { DEFAULT_LAYER_LIMITS, type ImageSide, type LayerLimits } from './image-side.ts';
+import { keepMemorySmall } from './keep-memory-small.ts';
 import { makeLayerDelta } from './layer-delta.ts';
 import { fullLayers, layerBytes } from './layer-plan.ts';
 import { Progress } from './progress.ts';
@@ -68,11 +68,10 @@ export type CreatedDelta = {
   readonly fullBytes: number;
 };
 
-/**
- * What the process takes besides what the worker threads search in: its code and theirs, buffers, and
- * 230 MB for the coders of all streams.
- */
-const BASE_BYTES = 480 * 1024 * 1024;
+/** What the process takes besides: its code, heaps and buffers, with those of its threads. */
+const BASE_BYTES = 220 * 1024 * 1024;
+/** What the coders of all streams take while a layer is written. */
+const CODER_BYTES = 250 * 1024 * 1024;
 /** Memory allowed for each entry of an image; measured were 2400 bytes. */
 const ENTRY_BYTES = 3072;
 const MIN_WORKER_BYTES = 48 * 1024 * 1024;
@@ -98,6 +97,7 @@ export async function createDelta(options: CreateDeltaOptions): Promise<CreatedD
   if (!layers.some((layer) => layer.kind === 'full')) {
     throw refused('no layer of the target has to travel');
   }
+  keepMemorySmall();
   options.signal?.throwIfAborted();
   await mkdir(options.temporaryFolder, { recursive: true });
   const folder = await mkdtemp(join(options.temporaryFolder, 'snapgate-delta-'));
@@ -129,6 +129,7 @@ class DeltaWork {
   readonly #progress: Progress;
   readonly #pool: WorkerPool;
   readonly #workerBytes: number;
+  readonly #aloneBytes: number;
   readonly #spooling: SourceStoreOptions;
   /** Temporary files of layer deltas by their digest. */
   readonly #deltas = new Map<Digest, string>();
@@ -148,7 +149,8 @@ class DeltaWork {
     this.#folder = folder;
     this.#signal = options.signal ?? new AbortController().signal;
     const { memoryBytes = 1024 ** 3, limits = DEFAULT_LAYER_LIMITS } = options;
-    const room = memoryBytes - BASE_BYTES;
+    const room = memoryBytes - BASE_BYTES - CODER_BYTES;
+    this.#aloneBytes = memoryBytes - BASE_BYTES;
     const wanted = options.workers ?? Math.min(4, availableParallelism());
     const count = Math.max(1, Math.min(wanted, Math.floor(room / MIN_WORKER_BYTES)));
     this.#workerBytes = Math.max(MIN_WORKER_BYTES, Math.floor(room / count));
@@ -206,12 +208,13 @@ class DeltaWork {
       const { level } = this.#effort;
       const packing = { level, windowLog: windowLogFor(layer.spool.size) };
       const made = await makeLayerDelta(layer, {
-        ...{ store, chooser, pool: this.#pool, workerBytes: this.#workerBytes },
+        ...{ store, chooser, pool: this.#pool },
+        ...{ workerBytes: this.#workerBytes, aloneBytes: this.#aloneBytes },
         effort: this.#effort,
         ...{ folder: this.#folder, name: `delta-${index}`, diffId, maxBytes: original.size },
         ...{ packing, signal: this.#signal },
         ...{ format: this.#format.kind, tarLimits: this.#spooling.limits.tar },
-        ...this.#recompressing(),
+        machines: this.#format.kind === 'snapgate' ? this.#format.recompress : undefined,
         checkpoints: this.#options.checkpoints,
         onSpooled: (bytes) => this.#spooling.budget.take(bytes),
         onProgress: (fraction) => this.#progress.onLayer(index, fraction),
@@ -235,13 +238,6 @@ class DeltaWork {
       await rm(layer.spool.path);
       this.#progress.onLayer(index, 1);
     }
-  }
-
-  #recompressing(): { encoderBytes: number; machines?: Recompression } {
-    const format = this.#format;
-    if (format.kind === 'tar-diff' || format.recompress === undefined) return { encoderBytes: 0 };
-    const machines = format.recompress;
-    return { encoderBytes: machines.memory * 1024 * 1024, machines };
   }
 
   #bounds() {

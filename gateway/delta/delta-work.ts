@@ -8,6 +8,8 @@ export type Stretch = { readonly offset: number; readonly size: number };
 /** What a worker thread is asked. */
 export type WorkRequest =
   | OpenRequest
+  /** Gives back memory that is kept for requests to come. */
+  | { readonly kind: 'tidy' }
   | { readonly kind: 'describe'; readonly file: string; readonly stretches: readonly Stretch[] }
   | {
       readonly kind: 'match';
@@ -50,9 +52,18 @@ export type FoundMatches = {
   readonly cost: number;
 };
 
+/** What was found in a file that may be compressed. */
+export type OpenedFile = {
+  /** Undefined when it holds no stream that can be opened, and where asked for, packed again. */
+  readonly parts: readonly OpenedPart[] | undefined;
+  /** Most memory that an encoder would take which the request does not allow, in bytes; or 0. */
+  readonly dearest: number;
+};
+
 /** What comes back for each kind of request. */
 export type WorkResult = {
+  readonly tidy: undefined;
   readonly describe: readonly ContentFacts[];
   readonly match: FoundMatches | undefined;
-  readonly open: readonly OpenedPart[] | undefined;
+  readonly open: OpenedFile;
 };

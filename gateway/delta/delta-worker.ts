@@ -9,13 +9,15 @@ import { matchStretches } from './match-stretches.ts';
 import { openPacked } from './open-packed.ts';
 import { ScratchFile } from './scratch-file.ts';
 import { SpoolFile } from './spool-file.ts';
+import { WorkMemory } from './work-memory.ts';
 import { encodersFor, findEncoders } from './zstd-program.ts';
 
-/** An idle thread would keep the buffers of a larger match for long. */
+/** An idle thread would keep the content of a larger file for long, in bytes. */
 const LARGE = 8 * 1024 * 1024;
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 const encoders = await findEncoders();
+const memory = new WorkMemory();
 let scratch: ScratchFile | undefined;
 const files = new Map<string, SpoolFile>();
 
@@ -28,6 +30,7 @@ function file(path: string): SpoolFile {
 }
 
 async function answer(request: WorkRequest): Promise<WorkResult[WorkRequest['kind']]> {
+  if (request.kind === 'tidy') return tidy();
   if (request.kind === 'open') return open(request);
   if (request.kind === 'describe') {
     const { read } = file(request.file);
@@ -36,10 +39,15 @@ async function answer(request: WorkRequest): Promise<WorkResult[WorkRequest['kin
   const old = file(request.oldFile);
   const fresh = { read: file(request.newFile).read, stretch: request.fresh };
   const candidates = request.candidates.map((stretch) => ({ read: old.read, stretch }));
-  return matchStretches(fresh, candidates, request);
+  return matchStretches(fresh, candidates, { ...request, memory });
 }
 
-function open({ file: path, stretch, folder, maxBytes, prove }: OpenRequest) {
+function tidy(): undefined {
+  memory.free();
+  collectGarbage();
+}
+
+async function open({ file: path, stretch, folder, maxBytes, prove }: OpenRequest) {
   scratch ??= new ScratchFile(join(folder, `unpacked-${threadId}`));
   const { read } = file(path);
   const source = {
@@ -50,14 +58,24 @@ function open({ file: path, stretch, folder, maxBytes, prove }: OpenRequest) {
       return count;
     },
   };
-  const proving = prove && { ...prove, encoders: encodersFor(encoders, prove.machines) };
-  return openPacked(source, { scratch, proving, maxBytes });
+  // An encoder takes as much as a match may.
+  if (prove !== undefined && memory.size > LARGE) memory.free();
+  let dearest = 0;
+  const proving = prove && {
+    maxMemoryBytes: prove.maxMemoryBytes,
+    encoders: encodersFor(encoders, prove.machines),
+    onDearer: (bytes: number) => {
+      dearest = Math.max(dearest, bytes);
+    },
+  };
+  const parts = await openPacked(source, { scratch, proving, maxBytes });
+  if (stretch.size > LARGE) collectGarbage();
+  return { parts, dearest };
 }
 
 parentPort?.on('message', async (request: WorkRequest) => {
   try {
     parentPort?.postMessage({ result: await answer(request) });
-    if (request.kind === 'match' && request.fresh.size > LARGE) collectGarbage();
   } catch (thrown) {
     parentPort?.postMessage({ error: toSnapgateError(thrown).toJSON() });
   }

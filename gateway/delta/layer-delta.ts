@@ -5,16 +5,16 @@ import { join } from 'node:path';
 import type { LayerFormat } from '../../shared/delta/formats.ts';
 import { applyLayerDelta } from '../../shared/delta/layer-delta/reader.ts';
 import { createRecompressor } from '../../shared/delta/layer-delta/recompressor.ts';
-import type { Recompression } from '../../shared/delta/machine-class.ts';
+import { encoderBytes } from '../../shared/delta/machine-class.ts';
 import { applyTarDiff, DEFAULT_TAR_DIFF_LIMITS } from '../../shared/delta/tar-diff.ts';
 import { packTarDiff, type TarDiffPacking } from '../../shared/delta/tar-diff-writer.ts';
 import { type Digest, digestFromHex } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { TarLimits } from '../../shared/tar/reader.ts';
-import { type PlanOptions, planFiles } from './file-plans.ts';
+import { planFiles } from './file-plans.ts';
 import { fileWorkspace } from './file-workspace.ts';
 import { ownLayerDelta } from './own-layer-delta.ts';
-import { OwnPlans } from './own-plans.ts';
+import { type OwnPlanOptions, OwnPlans } from './own-plans.ts';
 import { ProvedEncodings } from './proved-encodings.ts';
 import type { TargetLayer } from './target-layer.ts';
 import type { CheckpointSpacing } from './write-layer-delta.ts';
@@ -33,19 +33,10 @@ export type LayerDelta = {
 };
 
 /** What making a layer delta takes. */
-export type LayerDeltaOptions = PlanOptions & {
-  readonly folder: string;
+export type LayerDeltaOptions = OwnPlanOptions & {
   readonly name: string;
   readonly diffId: Digest;
   readonly format: LayerFormat['kind'];
-  /**
-   * Memory that an encoder of compressed content may take on the machines that the delta is for, in
-   * bytes; 0 leaves compressed files as they are. Only for the project's own format.
-   */
-  readonly encoderBytes: number;
-  /** The class of these machines; needed unless compressed files are left as they are. */
-  readonly machines?: Recompression | undefined;
-  readonly onSpooled: (bytes: number) => void;
   readonly packing: TarDiffPacking;
   readonly tarLimits: TarLimits;
   readonly checkpoints?: CheckpointSpacing | undefined;
@@ -159,7 +150,7 @@ async function prove(
                 recompressor: proved.recompressor(
                   createRecompressor({
                     encoders: encodersFor(await findEncoders(), machines),
-                    maxMemoryBytes: options.encoderBytes,
+                    maxMemoryBytes: encoderBytes(machines),
                   }),
                 ),
               }),

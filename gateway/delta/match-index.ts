@@ -1,3 +1,5 @@
+import { WorkMemory } from './work-memory.ts';
+
 /** Shortest run that is looked up, in bytes: shorter ones cost more to name than they save. */
 export const MIN_MATCH = 16;
 
@@ -55,6 +57,12 @@ function tableBits(entries: number): number {
   return Math.max(8, Math.min(26, Math.ceil(Math.log2(entries + 1))));
 }
 
+function memoryFor(old: Uint8Array): WorkMemory {
+  const memory = new WorkMemory();
+  memory.begin(indexBytes(old.length));
+  return memory;
+}
+
 /** Finds where runs of MIN_MATCH bytes and more stand in a buffer. */
 export class MatchIndex {
   readonly #old: Uint8Array;
@@ -69,8 +77,11 @@ export class MatchIndex {
   /** Where the run that {@link find} found starts. */
   position = 0;
 
-  /** `chain` is the most places that are looked at for one run. */
-  constructor(old: Uint8Array, chain = DEFAULT_CHAIN) {
+  /**
+   * `chain` is the most places that are looked at for one run; `memory` has room for what
+   * {@link indexBytes} says.
+   */
+  constructor(old: Uint8Array, chain = DEFAULT_CHAIN, memory = memoryFor(old)) {
     const step = stepFor(old.length);
     const entries = Math.ceil(old.length / step);
     const bits = tableBits(entries);
@@ -78,9 +89,9 @@ export class MatchIndex {
     this.#chain = chain;
     this.#step = step;
     this.#shift = 32 - bits;
-    this.#heads = new Int32Array(2 ** bits);
-    this.#previous = new Int32Array(entries);
-    this.#seen = new Uint8Array(2 ** bits);
+    this.#heads = memory.numbers(2 ** bits).fill(0);
+    this.#previous = memory.numbers(entries);
+    this.#seen = memory.bytes(2 ** bits).fill(0);
     this.#fill();
   }
 

@@ -2,6 +2,7 @@ import type { FoundMatches, Stretch } from './delta-work.ts';
 import { findMatches, type Match } from './match.ts';
 import { equalRun, indexBytes } from './match-index.ts';
 import type { ReadRange } from './spool-file.ts';
+import { WorkMemory } from './work-memory.ts';
 
 /** A candidate that leaves less than this share of the new file to be sent needs no rival. */
 const GOOD_SHARE = 0.3;
@@ -18,6 +19,8 @@ export type MatchOptions = {
   readonly endsOnly: boolean;
   readonly memoryBytes: number;
   readonly chain?: number;
+  /** Used for buffers and index; its own when absent. */
+  readonly memory?: WorkMemory;
 };
 
 /**
@@ -74,20 +77,20 @@ class Collector {
 function matchWindows(
   old: Side,
   fresh: Side,
-  { memoryBytes, chain }: MatchOptions,
+  { memoryBytes, chain, memory = new WorkMemory() }: MatchOptions,
   collected: Collector,
 ): void {
   const [oldSize, newSize] = [old.stretch.size, fresh.stretch.size];
   const window = windowSizes(oldSize, newSize, memoryBytes);
-  const oldBuffer = Buffer.allocUnsafe(window.old);
-  const newBuffer = Buffer.allocUnsafe(window.fresh);
   for (let newAt = 0; newAt < newSize; newAt += window.fresh) {
-    const bytes = newBuffer.subarray(0, Math.min(window.fresh, newSize - newAt));
+    memory.begin(window.old + indexBytes(window.old) + window.fresh);
+    const oldBuffer = memory.bytes(window.old);
+    const bytes = memory.bytes(Math.min(window.fresh, newSize - newAt));
     const middle = ((newAt + bytes.length / 2) / newSize) * oldSize;
     const oldAt = Math.floor(Math.max(0, Math.min(oldSize - window.old, middle - window.old / 2)));
     fresh.read(bytes, fresh.stretch.offset + newAt);
     old.read(oldBuffer, old.stretch.offset + oldAt);
-    collected.add(oldBuffer, oldAt, bytes, newAt, findMatches(oldBuffer, bytes, chain));
+    collected.add(oldBuffer, oldAt, bytes, newAt, findMatches(oldBuffer, bytes, chain, memory));
   }
 }
 

@@ -47,8 +47,15 @@ export type ProvedRecipe = {
   readonly sha256: string;
 };
 
-/** Where recipes are wanted: by what encoders, and what memory each may take, in bytes. */
-export type Proving = { readonly encoders: Encoders; readonly maxMemoryBytes: number };
+/**
+ * Where recipes are wanted: by what encoders, and what memory each may take, in bytes. `onDearer` takes
+ * what those would take that are passed over for it.
+ */
+export type Proving = {
+  readonly encoders: Encoders;
+  readonly maxMemoryBytes: number;
+  readonly onDearer?: (memoryBytes: number) => void;
+};
 
 /** Content of a stream that is larger than this many times the stream is left packed. */
 const MAX_RATIO = 200;
@@ -127,10 +134,10 @@ async function prove(
   source: ByteSource,
   part: PackedPart,
   content: ByteSource,
-  { encoders, maxMemoryBytes }: Proving,
+  { encoders, ...budget }: Proving,
 ): Promise<ProvedRecipe | undefined> {
   const again = { size: content.size, open: () => chunksOf(content, 0, content.size) };
-  const recipe = await findRecipe(encoders, source, part, again, { maxMemoryBytes });
+  const recipe = await findRecipe(encoders, source, part, again, budget);
   if (recipe === undefined) return undefined;
   const { memoryBytes, secondsPerMegabyte } = recipeCost(encoders, recipe, content.size);
   const seconds = (secondsPerMegabyte * content.size) / 1e6;

@@ -44,6 +44,7 @@ export async function* ownLayerDelta(
   options: OwnDeltaOptions,
 ): AsyncGenerator<Uint8Array, void, void> {
   const { store, proved, bodyPath, maxBytes, tarLimits, checkpoints, onProgress } = options;
+  await plans.prepare();
   const body = await open(bodyPath, 'wx', 0o600);
   try {
     const limited = new LimitedFile(body, maxBytes);

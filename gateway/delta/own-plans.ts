@@ -1,5 +1,5 @@
-import type { Recompression } from '../../shared/delta/machine-class.ts';
-import type { FoundMatches, Stretch } from './delta-work.ts';
+import { encoderBytes, type Recompression } from '../../shared/delta/machine-class.ts';
+import type { FoundMatches, OpenedFile, Stretch } from './delta-work.ts';
 import { type FilePlan, type PlanOptions, planFile } from './file-plans.ts';
 import type { OpenedPart, OpenedStream, SpooledStretch } from './open-packed.ts';
 import type { Source } from './source-choice.ts';
@@ -42,16 +42,18 @@ export type OwnPlan =
 export type OwnPlanOptions = PlanOptions & {
   /** Folder for unpacked contents. */
   readonly folder: string;
-  /** Memory that an encoder may take on the machines that the delta is for; 0: open nothing. */
-  readonly encoderBytes: number;
-  /** The class of these machines; needed unless nothing is opened. */
+  /** The class of machines that the delta is for; compressed files stay as they are when absent. */
   readonly machines?: Recompression | undefined;
+  /** Memory for an encoder while nothing else is done, in bytes. */
+  readonly aloneBytes: number;
   /** Called with bytes of temporary room that was taken. */
   readonly onSpooled: (bytes: number) => void;
 };
 
 /** Files smaller than this, in bytes, are not opened. */
 const MIN_OPENED = 64;
+/** Encoders that take much are worth it from this size of a file on, in bytes. */
+const MIN_DEAR = 1024 * 1024;
 const MIN_MATCHED = 48;
 /**
  * Most bytes that a file may hold once it is opened, and most that all of them may together: this
@@ -69,6 +71,8 @@ export class OwnPlans {
   /** Files that no source has, by the digest of their content. */
   readonly #changed = new Map<string, number>();
   readonly #opened = new Map<SourceContent, Promise<readonly OpenedPart[] | undefined>>();
+  /** Files that were opened beforehand, by their number. */
+  readonly #prepared = new Map<number, readonly OpenedPart[] | undefined>();
   #next = 0;
   /** How many bytes may still be opened. */
   #allowance: number;
@@ -77,9 +81,35 @@ export class OwnPlans {
     this.#layer = layer;
     this.#options = options;
     this.#allowance = 4 * MAX_OPENED.any + MAX_OPENED.layer * layer.spool.size;
-    if (options.encoderBytes === 0) return;
+    if (options.machines === undefined) return;
     for (const [i, file] of layer.files.entries()) {
       if (options.chooser.choose(file).same === undefined) this.#changed.set(file.facts.sha256, i);
+    }
+  }
+
+  /**
+   * Opens large files beforehand where encoders may take more than a thread may beside the others:
+   * such an encoder runs alone, while the layer's own coders take nothing yet.
+   */
+  async prepare(): Promise<void> {
+    const { machines, pool, workerBytes, aloneBytes } = this.#options;
+    if (machines === undefined || encoderBytes(machines) <= workerBytes) return;
+    const dear: number[] = [];
+    const large = [...this.#changed.values()]
+      .filter((index) => (this.#layer.files[index]?.size ?? 0) >= MIN_DEAR)
+      .values();
+    const work = async () => {
+      for (const index of large) {
+        const { parts, dearest } = await this.#open(index, workerBytes, machines);
+        if (dearest > 0 && dearest <= encoderBytes(machines)) dear.push(index);
+        else this.#prepared.set(index, parts);
+      }
+    };
+    await Promise.all(Array.from({ length: pool.size }, work));
+    if (dear.length > 0) await pool.tidy();
+    for (const index of dear) {
+      const { parts } = await this.#open(index, aloneBytes, machines);
+      this.#prepared.set(index, parts);
     }
   }
 
@@ -100,26 +130,23 @@ export class OwnPlans {
   #start(index: number): Promise<OwnPlan> {
     const known = this.#plans.get(index);
     if (known !== undefined) return known;
-    const plan = this.#plan(this.#layer.files[index] as TargetFile);
+    const plan = this.#plan(index, this.#layer.files[index] as TargetFile);
     // Who waits for an earlier one must not make this an unhandled rejection.
     plan.catch(() => {});
     this.#plans.set(index, plan);
     return plan;
   }
 
-  async #plan(file: TargetFile): Promise<OwnPlan> {
-    const { chooser, encoderBytes, machines, pool, folder } = this.#options;
-    const isOpened = machines !== undefined && encoderBytes > 0 && file.size >= MIN_OPENED;
-    if (!isOpened || chooser.choose(file).same !== undefined) {
+  async #plan(index: number, file: TargetFile): Promise<OwnPlan> {
+    const { chooser, machines, workerBytes } = this.#options;
+    if (machines === undefined || file.size < MIN_OPENED || chooser.choose(file).same) {
       return planFile(this.#layer, file, this.#options);
     }
-    const opened = await pool.run({
-      ...{ kind: 'open', file: this.#layer.spool.path, folder },
-      ...{ stretch: { offset: file.offset, size: file.size }, maxBytes: this.#allowed(file.size) },
-      prove: { maxMemoryBytes: encoderBytes, machines },
-    });
+    const opened = this.#prepared.has(index)
+      ? this.#prepared.get(index)
+      : (await this.#open(index, workerBytes, machines)).parts;
+    this.#prepared.delete(index);
     if (opened === undefined) return planFile(this.#layer, file, this.#options);
-    this.#count(opened);
     const source = chooser.choose(file).similar[0];
     const sourceParts = source === undefined ? undefined : await this.#openSource(source.content);
     const parts: PlannedPart[] = [];
@@ -129,6 +156,19 @@ export class OwnPlans {
       parts.push(await this.#planPart(file, part, base));
     }
     return { kind: 'opened', parts };
+  }
+
+  /** Opens a file by its number, with encoders that take at most so many bytes of memory. */
+  async #open(index: number, memoryBytes: number, machines: Recompression): Promise<OpenedFile> {
+    const { pool, folder } = this.#options;
+    const { offset, size } = this.#layer.files[index] as TargetFile;
+    const opened = await pool.run({
+      ...{ kind: 'open', file: this.#layer.spool.path, folder },
+      ...{ stretch: { offset, size }, maxBytes: this.#allowed(size) },
+      prove: { maxMemoryBytes: Math.min(memoryBytes, encoderBytes(machines)), machines },
+    });
+    this.#count(opened.parts ?? []);
+    return opened;
   }
 
   async #planPart(
@@ -172,9 +212,9 @@ export class OwnPlans {
         stretch: { offset: content.offset, size: content.size },
         maxBytes: this.#allowed(content.size),
       })
-      .then((opened) => {
-        this.#count(opened ?? []);
-        return opened;
+      .then(({ parts }) => {
+        this.#count(parts ?? []);
+        return parts;
       });
     this.#opened.set(content, opening);
     return opening;

@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { WorkRequest, WorkResult } from './delta-work.ts';
+import { YOUNG_GENERATION_MB } from './keep-memory-small.ts';
 
 type Task = {
   readonly request: WorkRequest;
@@ -43,6 +44,11 @@ export class WorkerPool {
     });
   }
 
+  /** Has all threads give back what they keep; while none has anything to do. */
+  async tidy(): Promise<void> {
+    await Promise.all(this.#workers.map(() => this.run({ kind: 'tidy' })));
+  }
+
   /** Stops the threads; what is not finished rejects with `reason`. */
   async close(
     reason: unknown = new SnapgateError('CANCELLED', 'the work was stopped'),
@@ -53,7 +59,10 @@ export class WorkerPool {
 
   #start(): void {
     const worker = new Worker(new URL('./delta-worker.ts', import.meta.url), {
-      resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB },
+      resourceLimits: {
+        maxOldGenerationSizeMb: MAX_HEAP_MB,
+        maxYoungGenerationSizeMb: YOUNG_GENERATION_MB,
+      },
     });
     worker.on('message', (answer: Answer) => this.#finish(worker, answer));
     worker.on('error', (error) => this.#fail(threadError(error)));

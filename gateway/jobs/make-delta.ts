@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { StoredManifest } from '../../shared/oci/content.ts';
+import { YOUNG_GENERATION_MB } from '../delta/keep-memory-small.ts';
 import { threadError } from '../delta/worker-pool.ts';
 import type { MadeDelta, MakeDelta } from './delta-jobs.ts';
 import type { DeltaThreadTask, FromDeltaThread, ToDeltaThread } from './delta-thread-messages.ts';
@@ -33,7 +34,10 @@ export function makeDeltaInThread({
     };
     const worker = new Worker(new URL('./delta-thread.ts', import.meta.url), {
       workerData,
-      resourceLimits: { maxOldGenerationSizeMb: common.memoryBytes / 2 ** 20 },
+      resourceLimits: {
+        maxOldGenerationSizeMb: common.memoryBytes / 2 ** 20,
+        maxYoungGenerationSizeMb: YOUNG_GENERATION_MB,
+      },
     });
     const tell = (message: ToDeltaThread) => worker.postMessage(message);
     const onAbort = () => {

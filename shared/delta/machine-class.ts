@@ -53,6 +53,11 @@ export function parseRecompression(text: string): Recompression | undefined {
   return formatRecompression(found) === text ? found : undefined;
 }
 
+/** Memory that an encoder may take on machines of a class, in bytes. */
+export function encoderBytes({ memory }: Recompression): number {
+  return memory * 1024 * 1024;
+}
+
 /** The largest amount of memory that classes have and that is at most so many MiB; 0 for none. */
 export function memoryTier(mebibytes: number): number {
   return MEMORY_TIERS.findLast((tier) => tier <= mebibytes) ?? 0;

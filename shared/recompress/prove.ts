@@ -12,7 +12,12 @@ export type Content = {
 };
 
 /** What a recipe may take of the machines that are to use it. */
-export type RecipeBudget = { readonly maxMemoryBytes: number; readonly signal?: AbortSignal };
+export type RecipeBudget = {
+  readonly maxMemoryBytes: number;
+  /** Takes the memory of recipes that are passed over because they take more. */
+  readonly onDearer?: (memoryBytes: number) => void;
+  readonly signal?: AbortSignal;
+};
 
 /** From which size of content on a cheap test pays, and how much of it a test may look at. */
 const PROBE_FROM = 2 * 1024 ** 2;
@@ -59,7 +64,11 @@ export async function findRecipe(
     budget.signal?.throwIfAborted();
     const encoder = encoders.get(recipe.encoder);
     if (encoder === undefined) continue;
-    if (encoder.cost(recipe, content.size).memoryBytes > budget.maxMemoryBytes) continue;
+    const { memoryBytes } = encoder.cost(recipe, content.size);
+    if (memoryBytes > budget.maxMemoryBytes) {
+      budget.onDearer?.(memoryBytes);
+      continue;
+    }
     if (!(await mayFit(encoder, recipe))) continue;
     if (await proveRecipe(encoders, recipe, source, part, content)) return recipe;
   }
