@@ -104,17 +104,27 @@ describe('tar-diff', () => {
     ).toBe(true);
   });
 
-  it('says where copied bytes come from', async () => {
+  it('says where long runs and whole files come from', async () => {
     const delta = await pack(async (writer) => {
       await writer.open('f');
-      await writer.copy(10, 20);
+      await writer.copy(10, 8000);
+      await writer.copy(9000, 10);
+      await writer.open('g');
+      await writer.copy(0, 20);
     });
     async function* whole() {
       yield delta;
     }
-    for await (const piece of applyTarDiff(whole(), tree({ f: Buffer.alloc(100) }))) {
-      expect(piece.source).toMatchObject({ file: { path: 'f' }, offset: 10 });
+    const files = { f: Buffer.alloc(10_000), g: Buffer.alloc(20) };
+    const places = [];
+    for await (const { source, bytes } of applyTarDiff(whole(), tree(files))) {
+      places.push([source?.file.path, source?.offset, bytes.length]);
     }
+    expect(places).toEqual([
+      ['f', 10, 8000],
+      [undefined, undefined, 10],
+      ['g', 0, 20],
+    ]);
   });
 
   const file = { f: Buffer.alloc(100) };
