@@ -14,6 +14,8 @@ import { SnapgateError } from '../../shared/errors.ts';
 const MAX_LINKS = 40;
 /** Most files kept open at once; an older one is opened again when it is read again. */
 const MAX_OPEN = 64;
+/** About how many folders are remembered as being no symbolic links. */
+const MAX_FOLDERS = 10_000;
 
 /**
  * An extracted image root as the source of a delta. Symbolic links are followed as if `root` were
@@ -22,34 +24,38 @@ const MAX_OPEN = 64;
  * a character (Latin-1), as they come out of a delta: file names need not be UTF-8.
  */
 export function openSourceFolder(root: string): SourceTree {
-  const open = new Map<string, number>();
-  const descriptor = (real: string): number => {
+  const open = new Map<string, OpenFile>();
+  const folders = new Set<string>();
+  const opened = (real: string): OpenFile => {
     const known = open.get(real);
     if (known !== undefined) open.delete(real);
-    const fd = known ?? openFile(root, real);
-    open.set(real, fd);
+    const file = known ?? openFile(root, real);
+    open.set(real, file);
     const [oldest] = open;
     if (open.size > MAX_OPEN && oldest !== undefined) {
       open.delete(oldest[0]);
-      closeSync(oldest[1]);
+      closeSync(oldest[1].fd);
     }
-    return fd;
+    return file;
   };
   return {
     open(path: string): SourceFile {
-      const real = resolveInside(root, path);
-      const { size } = fstatSync(descriptor(real));
+      if (folders.size > MAX_FOLDERS) folders.clear();
+      const real = resolveInside(root, path, folders);
+      const { size } = opened(real);
       return {
         ...{ path, size },
-        read: (target, offset) => readSync(descriptor(real), target, 0, target.length, offset),
+        read: (target, offset) => readSync(opened(real).fd, target, 0, target.length, offset),
       };
     },
     close() {
-      for (const fd of open.values()) closeSync(fd);
+      for (const { fd } of open.values()) closeSync(fd);
       open.clear();
     },
   };
 }
+
+type OpenFile = { readonly fd: number; readonly size: number };
 
 function mismatch(path: string, why: string, cause?: unknown): SnapgateError {
   return new SnapgateError('DELTA_SOURCE_MISMATCH', `the delta needs ${path}, ${why}`, {
@@ -58,8 +64,11 @@ function mismatch(path: string, why: string, cause?: unknown): SnapgateError {
   });
 }
 
-/** The path without symbolic links of what `path` leads to inside `root`. */
-function resolveInside(root: string, path: string): string {
+/**
+ * The path without symbolic links of what `path` leads to inside `root`. `folders` remembers what is
+ * on the way to files and is no link.
+ */
+function resolveInside(root: string, path: string, folders: Set<string>): string {
   const pending = path.split('/').reverse();
   const done: string[] = [];
   let links = 0;
@@ -71,8 +80,10 @@ function resolveInside(root: string, path: string): string {
       continue;
     }
     if (part.includes('\0')) throw mismatch(JSON.stringify(path), 'which is no path');
-    const link = readLink(inside(root, [...done, part].join('/')), path);
+    const place = [...done, part].join('/');
+    const link = folders.has(place) ? undefined : readLink(inside(root, place), path);
     if (link === undefined) {
+      if (pending.length > 0) folders.add(place);
       done.push(part);
       continue;
     }
@@ -97,7 +108,7 @@ function readLink(at: Buffer, path: string): string | undefined {
   }
 }
 
-function openFile(root: string, real: string): number {
+function openFile(root: string, real: string): OpenFile {
   let fd: number;
   try {
     const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
@@ -105,7 +116,8 @@ function openFile(root: string, real: string): number {
   } catch (cause) {
     throw mismatch(real, 'which cannot be opened', cause);
   }
-  if (fstatSync(fd).isFile()) return fd;
+  const found = fstatSync(fd);
+  if (found.isFile()) return { fd, size: found.size };
   closeSync(fd);
   throw mismatch(real, 'which is no regular file');
 }
