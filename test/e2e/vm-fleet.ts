@@ -112,7 +112,7 @@ export class VmFleet {
 
   /** Installs what is published onto the disk image; `options` are further ones of the command. */
   async install(...options: readonly string[]): Promise<Answer> {
-    const { status, stdout, stderr } = await runProgramFile(process.execPath, [
+    const args = [
       join(ROOT, 'host-client/main.ts'),
       ...['install', '--json', '--image', `docker://${this.#fleet.gateway.host}/os/image:stable`],
       ...['--name', IMAGE_NAME, '--policy', join(this.folder, 'policy.json')],
@@ -123,7 +123,10 @@ export class VmFleet {
         ...['--kernel-option', word],
       ]),
       ...options,
-    ]);
+    ];
+    const { status, stdout, stderr } = await runProgramFile(process.execPath, args, {
+      minutes: 30,
+    });
     if (status !== 0) throw new Error(`install ended with ${status}: ${stdout}${stderr}`);
     return { status, json: JSON.parse(stdout) };
   }
