@@ -56,21 +56,33 @@ export function peakRssBytes(): number {
 }
 
 const MADV_DONTNEED = 4;
+/** Bytes of buffers after which code is let go of again. */
+const CODE_EVERY_BYTES = 16 * 1024 * 1024;
+
+type Advise = (start: bigint, length: number, advice: number) => number;
+
+/** What lets go of code, and the mappings that it was last in. */
+let code: { readonly advise: Advise; readonly mappings: [bigint, number][] } | undefined;
 
 /**
- * Lets go of the pages of the program file that are mapped: most of them were needed to start only.
- * What is needed again is mapped again, from the system's cache of that file.
+ * Lets go of the pages of the program file that are mapped: most of them were needed to start, or for
+ * a step that is over. What is needed again is mapped again, from the system's cache of that file. From
+ * now on that is done again and again while buffers pass.
  */
 export function letGoOfCode(): void {
   try {
     const signature = 'int madvise(uintptr_t start, size_t length, int advice)';
-    const advise = loadKoffi().load(null).func(signature);
-    for (const [start, length] of unchangedMappings(readFileSync('/proc/self/smaps', 'latin1'))) {
-      advise(start, length, MADV_DONTNEED);
-    }
+    const advise = code?.advise ?? loadKoffi().load(null).func(signature);
+    const mappings = [...unchangedMappings(readFileSync('/proc/self/smaps', 'latin1'))];
+    code = { advise, mappings };
+    unmapCode();
   } catch {
     // Without /proc, or with another C library, they stay.
   }
+}
+
+function unmapCode(): void {
+  for (const [start, length] of code?.mappings ?? []) code?.advise(start, length, MADV_DONTNEED);
 }
 
 /** Start and length of what is mapped from files, cannot be written to, and was not changed. */
@@ -93,6 +105,7 @@ type Collect = (options: { readonly type: 'minor' | 'major' }) => void;
 
 let collect: Collect | undefined;
 let passed = 0;
+let passedByCode = 0;
 /** Bytes outside of the heap after the last thorough collection. */
 let live = 0;
 
@@ -105,6 +118,11 @@ let live = 0;
 export function buffersPassed(bytes: number): void {
   passed += bytes;
   if (passed < EVERY_BYTES) return;
+  passedByCode += passed;
+  if (passedByCode >= CODE_EVERY_BYTES) {
+    passedByCode = 0;
+    unmapCode();
+  }
   passed = 0;
   collect ??= findCollect();
   collect({ type: 'minor' });

@@ -24,6 +24,16 @@ describe('tidying up memory', () => {
     expect(JSON.parse('{"still":"working"}')).toEqual({ still: 'working' });
   });
 
+  it('lets go of it again when enough has passed', (ctx) => {
+    ctx.skip(!isLinux, 'needs /proc');
+    letGoOfCode();
+    // Some of the program is needed, so it is mapped again.
+    new Intl.DateTimeFormat('de', { dateStyle: 'full' }).format(new Date(0));
+    const before = mappedFileBytes();
+    buffersPassed(16 * 1024 * 1024);
+    expect(mappedFileBytes()).toBeLessThan(before);
+  });
+
   it('gives freed buffers back at once', (ctx) => {
     ctx.skip(!isLinux, 'needs the GNU C library');
     keepBuffersSmall();
