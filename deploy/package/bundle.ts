@@ -8,8 +8,7 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 const here = join(root, 'deploy/package');
 
 /** Puts the native module into the bundle, and the loader that unpacks it in place of the usual one. */
-function koffiInside(arch: string): Plugin {
-  const native = join(root, `node_modules/@koromix/koffi-linux-${arch}/linux_${arch}/koffi.node`);
+function koffiInside(native: string): Plugin {
   return {
     name: 'koffi-inside',
     setup({ onResolve, onLoad }) {
@@ -40,9 +39,9 @@ const liblzmaInside: Plugin = {
 
 /**
  * Writes the host client as one JavaScript file: `esm` for Node.js, `cjs` for the executable that
- * carries Node.js with it. `arch` as Node.js names it.
+ * carries Node.js with it. `koffi` is its native module for the processor that this is for.
  */
-export async function bundle(file: string, format: 'esm' | 'cjs', arch: string): Promise<void> {
+export async function bundle(file: string, format: 'esm' | 'cjs', koffi: string): Promise<void> {
   // What modules of the older kind, such as koffi, find in their scope.
   const banner =
     "import{createRequire}from'node:module';const require=createRequire(import.meta.url)," +
@@ -62,6 +61,6 @@ export async function bundle(file: string, format: 'esm' | 'cjs', arch: string):
     define:
       format === 'cjs' ? { 'import.meta.url': '__url', 'import.meta.dirname': '__dirname' } : {},
     ...(format === 'cjs' ? { inject: [join(here, 'module-url.js')] } : {}),
-    plugins: [koffiInside(arch), liblzmaInside],
+    plugins: [koffiInside(koffi), liblzmaInside],
   });
 }

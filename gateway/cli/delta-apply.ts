@@ -37,7 +37,7 @@ type ApplyResult = {
 
 export const deltaApplyCommand: Command<ApplyResult> = {
   name: 'delta apply',
-  summary: 'Rebuild the target image of a delta from an unpacked source image.',
+  summary: 'Rebuild the target image of a delta from an unpacked source image',
   options: {
     'source-tree': {
       type: 'string',

@@ -55,7 +55,7 @@ const DEFAULT_ENCODER_MEMORY = 128;
 
 export const deltaCreateCommand: Command<CreateResult> = {
   name: 'delta create',
-  summary: 'Make the delta that turns one image into another.',
+  summary: 'Make the delta that turns one image into another',
   options: {
     source: { type: 'string', value: 'REF', help: 'the image that machines have' },
     target: { type: 'string', value: 'REF', help: 'the image that they should have' },

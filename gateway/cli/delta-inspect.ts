@@ -47,7 +47,7 @@ type InspectResult = {
 
 export const deltaInspectCommand: Command<InspectResult> = {
   name: 'delta inspect',
-  summary: 'Show what a delta holds. Signatures are listed, not verified.',
+  summary: 'Show what a delta holds; its signatures are listed, not verified',
   arguments: 'REF',
   options: { ...EXPLAIN_OPTIONS, ...REGISTRY_OPTIONS },
   run,

@@ -7,7 +7,7 @@ import { startGateway } from './gateway.ts';
 /** `snapgate serve`: the gateway itself, until it is told to stop. Its log goes to standard error. */
 export const serveCommand: Command<{ url: string }> = {
   name: 'serve',
-  summary: 'run the gateway in front of a registry',
+  summary: 'Run the gateway in front of a registry',
   options: {
     config: { type: 'string', value: 'FILE', help: 'configuration, as in deploy/snapgate.yaml' },
   },

@@ -10,7 +10,7 @@ import { atMost, overridesFrom } from './options.ts';
 
 export const pullCommand: Command<PullReport> = {
   name: 'pull',
-  summary: 'Bring an image into Podman’s storage, verified and by the smallest way',
+  summary: "Bring an image into Podman's storage, verified and by the smallest way",
   arguments: '[HOST/REPO[:TAG]]',
   options: {
     again: { type: 'boolean', help: 'also an image that has failed on this machine' },

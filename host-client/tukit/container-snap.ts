@@ -95,7 +95,7 @@ const pull: Command = {
 /** As container-snap spells it: a file, with the name of its transport before it or not. */
 const load: Command = {
   name: 'load',
-  summary: 'Bring an image from a file into Podman’s storage, verified',
+  summary: "Bring an image from a file into Podman's storage, verified",
   arguments: '[oci-archive:]FILE',
   options: { input: { type: 'string', short: 'i', value: 'FILE', help: 'the file' } },
   async run(context) {
@@ -130,7 +130,7 @@ export const containerSnap: Program = {
       '# snapshot-id,ro',
       ...(await all.list()).map((one) => `${one.id},${one.readOnly}`),
     ]),
-    command('list-images', 'List the images in Podman’s storage', READS, async (all) =>
+    command('list-images', "List the images in Podman's storage", READS, async (all) =>
       (await all.images()).map(
         ({ config, created = '', names }) =>
           `${digestHex(config)},${created},${names[0] ?? 'unknown-name'}`,

@@ -52,15 +52,17 @@ function bash(program: Program): string {
   const known = program.commands.map(
     (command) => `    '${command.name}') words='${options(program, command).join(' ')}' ;;`,
   );
-  const follow = [...second].map(([one, twos]) => `    '2 ${one}') words='${twos.join(' ')}' ;;`);
+  const follow = [...second].map(
+    ([one, twos]) => `    '2 ${one}') files= words='${twos.join(' ')}' ;;`,
+  );
   return `${name}() {
   local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD-1]}
-  local one=\${COMP_WORDS[1]-} two=\${COMP_WORDS[2]-} words=''
+  local one=\${COMP_WORDS[1]-} two=\${COMP_WORDS[2]-} words='' files=yes
   case $previous in
     ${valueOptions(program).join('|') || '--'}) COMPREPLY=($(compgen -f -- "$current")); return ;;
   esac
   case "$COMP_CWORD $one" in
-    '1 '*) words='${first.join(' ')} --help --version' ;;
+    '1 '*) files= words='${first.join(' ')} --help --version' ;;
 ${follow.join('\n')}
   esac
   [ -n "$words" ] || case "$one $two" in
@@ -73,7 +75,9 @@ ${known.join('\n')}
   case $current in
     -*) COMPREPLY=($(compgen -W "$words" -- "$current")) ;;
     *) for one in $words; do case $one in -*) ;; *) two="$two $one" ;; esac; done
-       COMPREPLY=($(compgen -W "$two" -- "$current") $(compgen -f -- "$current")) ;;
+       COMPREPLY=($(compgen -W "$two" -- "$current"))
+       local IFS=$'\n'
+       [ -z "$files" ] || COMPREPLY+=($(compgen -f -- "$current")) ;;
   esac
 }
 complete -o filenames -F ${name} ${program.name}

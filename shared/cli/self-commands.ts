@@ -8,7 +8,7 @@ export function withSelfCommands(program: Program, page: ManPage): Program {
   const whole: Program = { ...program, commands };
   const completion: Command<{ script: string }> = {
     name: 'completion',
-    summary: `Print the completion script of a shell: ${SHELLS.join(', ')}.`,
+    summary: `Print the completion script of a shell: ${SHELLS.join(', ')}`,
     arguments: 'SHELL',
     options: {},
     run: async ({ positionals }) => ({ script: completionScript(whole, positionals[0] ?? '') }),
@@ -16,7 +16,7 @@ export function withSelfCommands(program: Program, page: ManPage): Program {
   };
   const man: Command<{ source: string }> = {
     name: 'man',
-    summary: 'Print the manual page, for man -l -.',
+    summary: 'Print the manual page, for man -l -',
     options: {},
     run: async () => ({ source: manPage(whole, page) }),
     print: ({ source }, { out }) => void out.write(source),

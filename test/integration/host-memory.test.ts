@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { bundle } from '../../deploy/package/bundle.ts';
+import { installedKoffi } from '../../deploy/package/target.ts';
 import { type Fleet, fleetSkipReason, startFleet, TestMachine } from '../support/fleet.ts';
 import { hasProgram } from '../support/has-program.ts';
 import { putTinyImage, type TinyFiles, type TinyImage } from '../support/tiny-image.ts';
@@ -32,7 +33,7 @@ beforeAll(async () => {
   if (skipReason !== undefined) return;
   folder = await mkdtemp(join(tmpdir(), 'snapgate-memory-'));
   const client = join(folder, 'snaphost.mjs');
-  await bundle(client, 'esm', process.arch);
+  await bundle(client, 'esm', installedKoffi());
   fleet = await startFleet();
   machine = await TestMachine.create(fleet.gateway.url, fleet.policy, { sizeMiB: 4096 });
   machine.client = [process.execPath, client];

@@ -35,7 +35,7 @@ const program: Program = {
 function complete(...words: string[]): string[] {
   const script = `${completionScript(program, 'bash')}
 COMP_WORDS=(tool "$@"); COMP_CWORD=$#
-cd /nonexistent 2>/dev/null || cd "$(mktemp -d)"
+cd shared/cli
 _tool; printf '%s\\n' "\${COMPREPLY[@]}"`;
   const output = execFileSync('bash', ['-c', script, 'bash', ...words], { encoding: 'utf8' });
   return output.split('\n').filter(Boolean).sort();
@@ -56,6 +56,40 @@ describe('completion in bash', () => {
     expect(complete('serve', '--c')).toEqual(['--config']);
     expect(complete('delta', 'create', '--')).toEqual(['--help', '--json', '--push']);
     expect(complete('delta', 'apply', '--s')).toEqual(['--source']);
+  });
+
+  it('offers files where arguments and values stand, and only there', () => {
+    expect(complete('man')).toEqual([]);
+    expect(complete('delta', 'man')).toEqual([]);
+    expect(complete('delta', 'apply', 'man')).toEqual(['man-page.ts']);
+    expect(complete('serve', '--config', 'man')).toEqual(['man-page.ts']);
+  });
+});
+
+/** What zsh offers, by its own way of running bash's functions. */
+function completeInZsh(...words: string[]) {
+  const script = `autoload -U compinit && compinit -D -u
+${completionScript(program, 'zsh')}
+print -r -- $_comps[tool]
+emulate sh; setopt kshglob noshglob braceexpand
+COMP_WORDS=(tool "$@"); COMP_CWORD=$#
+setopt ksharrays; _tool; printf '%s\\n' "\${COMPREPLY[@]}"`;
+  return spawnSync('zsh', ['-f', '-c', script, 'zsh', ...words], { encoding: 'utf8' });
+}
+
+describe('completion in zsh', () => {
+  it('offers what bash offers', (context) => {
+    const first = completeInZsh('');
+    context.skip(first.error !== undefined, 'zsh is not installed');
+    const lines = (words: string[]) =>
+      completeInZsh(...words)
+        .stdout.trim()
+        .split('\n');
+    expect(first.stderr).toBe('');
+    expect(lines([''])).toEqual([expect.stringContaining('_tool'), 'delta', 'serve']);
+    expect(lines(['delta', '']).slice(1)).toEqual(['create', 'apply']);
+    // zsh itself leaves out what does not begin with what was typed.
+    expect(lines(['serve', '--c']).slice(1)).toEqual(['--config', '--json', '--help']);
   });
 });
 
