@@ -47,7 +47,7 @@ export type FoundMatches = {
   /** Which of the candidates. */
   readonly candidate: number;
   /** Three numbers for each match: old offset, new offset, length, relative to the stretches. */
-  readonly matches: Float64Array;
+  readonly matches: Float64Array<ArrayBuffer>;
   /** Estimated bytes of the delta, before it is packed. */
   readonly cost: number;
 };

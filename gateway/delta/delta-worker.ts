@@ -3,7 +3,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { parentPort, threadId } from 'node:worker_threads';
 import { toSnapgateError } from '../../shared/errors.ts';
-import type { OpenRequest, WorkRequest, WorkResult } from './delta-work.ts';
+import type { FoundMatches, OpenRequest, WorkRequest, WorkResult } from './delta-work.ts';
 import { describeContent } from './describe.ts';
 import { matchStretches } from './match-stretches.ts';
 import { openPacked } from './open-packed.ts';
@@ -73,9 +73,16 @@ async function open({ file: path, stretch, folder, maxBytes, prove }: OpenReques
   return { parts, dearest };
 }
 
+/** What goes to the main thread without being copied. */
+function ownedBuffers(result: unknown): ArrayBuffer[] {
+  const { matches } = (result ?? {}) as Partial<FoundMatches>;
+  return matches === undefined ? [] : [matches.buffer];
+}
+
 parentPort?.on('message', async (request: WorkRequest) => {
   try {
-    parentPort?.postMessage({ result: await answer(request) });
+    const result = await answer(request);
+    parentPort?.postMessage({ result }, ownedBuffers(result));
   } catch (thrown) {
     parentPort?.postMessage({ error: toSnapgateError(thrown).toJSON() });
   }

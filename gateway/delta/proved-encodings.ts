@@ -1,36 +1,49 @@
 import { createHash } from 'node:crypto';
 import type { Recompressor } from '../../shared/delta/layer-delta/reader.ts';
-import type { SourceFile } from '../../shared/delta/piece.ts';
 import { type ByteSource, readChunks } from '../../shared/recompress/part.ts';
 import type { SpooledStretch } from './open-packed.ts';
 import { SpoolFile } from './spool-file.ts';
 
 /**
- * What encoders made of contents while a delta was planned, so that proving it need not have them do
- * it again: an encoder is deterministic, and a content is known by its digest.
+ * What encoders and decoders made of contents while a delta was planned, so that proving it need not
+ * have them do it again: they are deterministic, and what they get is known by its digest.
  */
 export class ProvedEncodings {
-  readonly #packed = new Map<string, SpooledStretch>();
+  readonly #made = new Map<string, SpooledStretch>();
 
   /** A content, by its sha256, was seen to become a stretch of a spool file. */
   add(recipe: Uint8Array, sha256: string, packed: SpooledStretch): void {
-    this.#packed.set(keyOf(recipe, sha256), packed);
+    this.#made.set(keyOf(recipe, sha256), packed);
   }
 
-  /** One that runs the encoders only for what was not proved. */
+  /** A stretch of a spool file was seen to unpack to another by a method. */
+  addUnpacked(method: number, packed: SpooledStretch, content: SpooledStretch): void {
+    const spool = new SpoolFile(packed.file);
+    try {
+      this.#made.set(keyOf(method, sha256Of(stretchSource(spool, packed))), content);
+    } finally {
+      spool.close();
+    }
+  }
+
+  /** One that runs encoders and decoders only for what was not proved. */
   recompressor(encoders: Recompressor): Recompressor {
     return {
-      unpack: (method, packed, size) => encoders.unpack(method, packed, size),
-      encode: (recipe, content, size) => this.#encode(encoders, recipe, content, size),
+      unpack: (method, packed, size) =>
+        this.#known(method, packed, () => encoders.unpack(method, packed, size)),
+      encode: (recipe, content, size) =>
+        this.#known(recipe, content, () => encoders.encode(recipe, content, size)),
     };
   }
 
-  async *#encode(
-    ...[encoders, recipe, content, size]: [Recompressor, Uint8Array, SourceFile, number]
+  async *#known(
+    how: Uint8Array | number,
+    from: ByteSource,
+    make: () => AsyncIterable<Uint8Array>,
   ): AsyncGenerator<Uint8Array, void, void> {
-    const packed = this.#packed.get(keyOf(recipe, sha256Of(content)));
-    if (packed === undefined) yield* encoders.encode(recipe, content, size);
-    else yield* stretchOf(packed);
+    const made = this.#made.get(keyOf(how, sha256Of(from)));
+    if (made === undefined) yield* make();
+    else yield* bytesOf(made);
   }
 }
 
@@ -41,19 +54,26 @@ export function sha256Of(content: ByteSource, from = 0, to = content.size): stri
   return hash.digest('hex');
 }
 
-function keyOf(recipe: Uint8Array, sha256: string): string {
-  return `${sha256} ${Buffer.from(recipe).toString('latin1')}`;
+/** By recipe or method, and the digest of what it is for. */
+function keyOf(how: Uint8Array | number, sha256: string): string {
+  return `${sha256} ${typeof how === 'number' ? how : Buffer.from(how).toString('latin1')}`;
 }
 
-function* stretchOf({ file, offset, size }: SpooledStretch): Generator<Uint8Array, void, void> {
-  const spool = new SpoolFile(file);
-  try {
-    const read = (target: Uint8Array, at: number) => {
+function stretchSource(spool: SpoolFile, { offset, size }: SpooledStretch): ByteSource {
+  return {
+    size,
+    read(target, at) {
       const count = Math.max(0, Math.min(target.length, size - at));
       spool.read(target.subarray(0, count), offset + at);
       return count;
-    };
-    yield* readChunks({ size, read }, 0, size);
+    },
+  };
+}
+
+function* bytesOf(stretch: SpooledStretch): Generator<Uint8Array, void, void> {
+  const spool = new SpoolFile(stretch.file);
+  try {
+    yield* readChunks(stretchSource(spool, stretch), 0, stretch.size);
   } finally {
     spool.close();
   }

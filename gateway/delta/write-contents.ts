@@ -206,7 +206,12 @@ export class ContentWork {
     const { offset, size: length, format, content } = stream;
     const method = UNPACK_METHODS.indexOf(format) + 1;
     const memory = Math.min(content.size, MAX_WINDOW);
-    const { writer } = this.#context;
+    const { writer, proved, store } = this.#context;
+    const source = store.files.get(path);
+    if (source !== undefined) {
+      const packed = { file: store.spool.path, offset: source.offset + offset, size: length };
+      proved.addUnpacked(method, packed, content);
+    }
     const part = writer.unpack(
       this.#source(path),
       { offset, length },
