@@ -98,16 +98,34 @@ function unpackError(error: Error): SnapgateError {
   return invalidDelta('a stream of the delta is not valid zstd', error);
 }
 
-/** Not knowing the size, zstd takes tables for the window that a level goes with: a hundred MB. */
-const LARGE_TABLES_FROM = 10;
-
-/** Tables for a window; larger ones gain nothing. */
-function tablesFor(windowLog: number): Record<number, number> {
+/**
+ * What differs from zstd's own settings. Not knowing the size, it takes tables for the window that a
+ * level goes with, a hundred MB, which the processor's caches do not hold. The levels that look for
+ * the best way through all matches take half the time with tables that fit better, and with fewer
+ * places looked at; in the large window, where this would lose 3 %, far matches are found otherwise.
+ * The highest levels are for those who want the last percent.
+ */
+function settingsFor(level: number, windowLog: number): Record<number, number> {
+  if (level < 10) return {};
+  const isLarge = windowLog > 22;
+  const tables = (hashLog: number, chainLog: number) => ({
+    [constants.ZSTD_c_hashLog]: Math.min(hashLog, windowLog),
+    [constants.ZSTD_c_chainLog]: Math.min(chainLog, windowLog + 1),
+  });
+  if (level < 16 || level > 19) return tables(22, 24);
   return {
-    [constants.ZSTD_c_hashLog]: Math.min(22, windowLog),
-    [constants.ZSTD_c_chainLog]: Math.min(24, windowLog + 1),
+    ...(isLarge ? { ...tables(19, 21), ...FAR_MATCHES } : tables(18, 20)),
+    [constants.ZSTD_c_searchLog]: 5,
+    [constants.ZSTD_c_targetLength]: 32,
   };
 }
+
+const FAR_MATCHES = {
+  [constants.ZSTD_c_enableLongDistanceMatching]: 1,
+  [constants.ZSTD_c_ldmMinMatch]: 32,
+  [constants.ZSTD_c_ldmHashLog]: 20,
+  [constants.ZSTD_c_ldmHashRateLog]: 4,
+} as const;
 
 /** `level` is that of zstd. One thread: several inside zstd lose data in Node. */
 export function openPacker({ coder, parameter }: StreamCoder, level: number): StreamPacker {
@@ -117,7 +135,7 @@ export function openPacker({ coder, parameter }: StreamCoder, level: number): St
     params: {
       [constants.ZSTD_c_compressionLevel]: level,
       [constants.ZSTD_c_windowLog]: parameter,
-      ...(level < LARGE_TABLES_FROM ? {} : tablesFor(parameter)),
+      ...settingsFor(level, parameter),
       [constants.ZSTD_c_contentSizeFlag]: 0,
       [constants.ZSTD_c_checksumFlag]: 0,
     },
