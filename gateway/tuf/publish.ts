@@ -47,6 +47,6 @@ function unsigned({ role, version, demands }: Signing): SnapgateError {
   const lack = demands.find(({ signed, threshold }) => signed.length < threshold);
   const have = `${lack?.signed.length ?? 0} of ${lack?.threshold ?? 1}`;
   return new SnapgateError('METADATA_UNSIGNED', `${role} ${version}: ${have} signatures`, {
-    hint: `Sign with more of its keys: snapgate tuf sign (${(lack?.keyIDs ?? []).join(', ')}).`,
+    hint: `Sign with more of its keys: snapgate tuf sign FOLDER --key FILE, of key ${(lack?.keyIDs ?? []).join(' or ')}.`,
   });
 }
