@@ -55,19 +55,22 @@ export class SourceChooser {
     const isSame = own?.content.facts.sha256 === facts.sha256;
     const same = isSame ? own : this.#byDigest.get(facts.sha256);
     if (same !== undefined) return { same, similar: [] };
-    const scores = new Map<SourceContent, { source: Source; score: number }>();
+    const scores = new Map<SourceContent, { source: Source; alike: number; score: number }>();
     const consider = (source: Source, bonus: number) => {
       const { content } = source;
       const alike = resemblance(facts.sketch, content.facts.sketch);
       const sizes = Math.min(size, content.size) / Math.max(size, content.size);
       const score = alike * 4 + bonus + sizes / 4;
-      if (score > (scores.get(content)?.score ?? 0)) scores.set(content, { source, score });
+      if (score > (scores.get(content)?.score ?? 0)) scores.set(content, { source, alike, score });
     };
     if (own !== undefined) consider(own, 1);
     for (const source of this.#byVersionless.get(versionless(path)) ?? []) consider(source, 0.75);
     for (const source of this.#byName.get(versionless(baseName(path))) ?? []) consider(source, 0.5);
     for (const source of this.#resembling(facts.sketch)) consider(source, 0);
-    const ranked = [...scores.values()].sort((a, b) => b.score - a.score);
+    // A name alone is reason enough to compare one source, and not for more.
+    const ranked = [...scores.values()]
+      .sort((a, b) => b.score - a.score)
+      .filter(({ alike }, i) => i === 0 || alike > 0);
     return { similar: ranked.slice(0, this.#candidates).map(({ source }) => source) };
   }
 
