@@ -26,31 +26,48 @@ export class ContentIndex {
   }
 
   async get(diffId: Digest): Promise<LayerFacts> {
-    const path = this.#path(diffId);
-    const bytes = await readFile(path).catch(() => undefined);
-    const facts = bytes === undefined ? undefined : decode(bytes);
-    if (facts === undefined) return new Map();
-    const now = new Date();
-    await utimes(path, now, now).catch(() => {});
-    return facts;
+    const rows = await this.#read(this.#path(diffId), VERSION);
+    return rows === undefined ? new Map() : factsOf(rows as Row[]);
   }
 
   /** Keeps all that is known of a layer. A folder that cannot be written only costs time. */
   async put(diffId: Digest, facts: LayerFacts): Promise<void> {
-    const path = this.#path(diffId);
+    await this.#write(this.#path(diffId), VERSION, rowsOf(facts));
+  }
+
+  /** What {@link putNotes} kept of a layer under the same version; undefined when it is not there. */
+  getNotes(diffId: Digest, version: string): Promise<unknown> {
+    return this.#read(`${this.#path(diffId)}.notes`, version);
+  }
+
+  /** Keeps what else is known of a layer: anything that JSON can say. */
+  async putNotes(diffId: Digest, version: string, notes: unknown): Promise<void> {
+    await this.#write(`${this.#path(diffId)}.notes`, version, notes);
+  }
+
+  #path(diffId: Digest): string {
+    return join(this.#folder, digestHex(diffId));
+  }
+
+  async #read(path: string, version: Version): Promise<unknown> {
+    const bytes = await readFile(path).catch(() => undefined);
+    const content = bytes === undefined ? undefined : decode(bytes, version);
+    if (content === undefined) return undefined;
+    const now = new Date();
+    await utimes(path, now, now).catch(() => {});
+    return content;
+  }
+
+  async #write(path: string, version: Version, content: unknown): Promise<void> {
     const part = `${path}.${process.pid}-${Math.random().toString(36).slice(2)}`;
     try {
       await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-      await writeFile(part, encode(facts), { mode: 0o600 });
+      await writeFile(part, encode(version, content), { mode: 0o600 });
       await rename(part, path);
       await this.#shrink();
     } catch {
       await rm(part, { force: true });
     }
-  }
-
-  #path(diffId: Digest): string {
-    return join(this.#folder, digestHex(diffId));
   }
 
   async #shrink(): Promise<void> {
@@ -71,27 +88,34 @@ export class ContentIndex {
   }
 }
 
+type Version = number | string;
 type Row = readonly [place: number, sha256: string, isPacked: 0 | 1, sketch: readonly number[]];
 
-/** Text of rows after the sha256 of the text. */
-function encode(facts: LayerFacts): string {
-  const rows: Row[] = [...facts].map(([place, { sha256, isPacked, sketch }]) => [
+function rowsOf(facts: LayerFacts): Row[] {
+  return [...facts].map(([place, { sha256, isPacked, sketch }]) => [
     ...([place, sha256, isPacked ? 1 : 0, [...sketch]] as const),
   ]);
-  const text = JSON.stringify([VERSION, rows]);
-  return `${digestHex(digestOf(text))}\n${text}`;
 }
 
-function decode(bytes: Buffer): LayerFacts | undefined {
-  const text = bytes.toString();
-  const start = text.indexOf('\n') + 1;
-  const body = text.slice(start);
-  if (text.slice(0, start - 1) !== digestHex(digestOf(body))) return undefined;
-  const [version, rows] = JSON.parse(body) as [number, Row[]];
-  if (version !== VERSION) return undefined;
+function factsOf(rows: readonly Row[]): LayerFacts {
   return new Map(
     rows.map(([place, sha256, isPacked, sketch]) => [
       ...([place, { sha256, isPacked: isPacked === 1, sketch: Uint32Array.from(sketch) }] as const),
     ]),
   );
+}
+
+/** Text of version and content after the sha256 of the text. */
+function encode(version: Version, content: unknown): string {
+  const text = JSON.stringify([version, content]);
+  return `${digestHex(digestOf(text))}\n${text}`;
+}
+
+function decode(bytes: Buffer, version: Version): unknown {
+  const text = bytes.toString();
+  const start = text.indexOf('\n') + 1;
+  const body = text.slice(start);
+  if (text.slice(0, start - 1) !== digestHex(digestOf(body))) return undefined;
+  const [found, content] = JSON.parse(body) as [Version, unknown];
+  return found === version ? content : undefined;
 }

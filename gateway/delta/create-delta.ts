@@ -15,6 +15,7 @@ import { artifactManifest, type DeltaPart, writeArtifact } from './delta-artifac
 import { DEFAULT_EFFORT, type Effort, effortOf } from './effort.ts';
 import { DEFAULT_LAYER_LIMITS, type ImageSide, type LayerLimits } from './image-side.ts';
 import { keepMemorySmall } from './keep-memory-small.ts';
+import { KeptRecipes } from './kept-recipes.ts';
 import { makeLayerDelta } from './layer-delta.ts';
 import { fullLayers, layerBytes } from './layer-plan.ts';
 import { Progress } from './progress.ts';
@@ -207,6 +208,7 @@ class DeltaWork {
       this.#installedBytes += layer.installedBytes;
       const { level } = this.#effort;
       const packing = { level, windowLog: windowLogFor(layer.spool.size) };
+      const recipes = await KeptRecipes.of(this.#spooling.index, diffId);
       const made = await makeLayerDelta(layer, {
         ...{ store, chooser, pool: this.#pool },
         ...{ workerBytes: this.#workerBytes, aloneBytes: this.#aloneBytes },
@@ -214,11 +216,13 @@ class DeltaWork {
         ...{ folder: this.#folder, name: `delta-${index}`, diffId, maxBytes: original.size },
         ...{ packing, signal: this.#signal },
         ...{ format: this.#format.kind, tarLimits: this.#spooling.limits.tar },
+        recipes,
         machines: this.#format.kind === 'snapgate' ? this.#format.recompress : undefined,
         checkpoints: this.#options.checkpoints,
         onSpooled: (bytes) => this.#spooling.budget.take(bytes),
         onProgress: (fraction) => this.#progress.onLayer(index, fraction),
       });
+      await recipes.save();
       const tarBytes = layer.spool.size;
       const to = original.digest;
       if (made === undefined) return { blob: original, to, tarBytes };

@@ -1,5 +1,6 @@
 import type { Recompression } from '../../shared/delta/machine-class.ts';
 import type { ContentFacts } from './describe.ts';
+import type { KnownRecipe } from './kept-recipes.ts';
 import type { OpenedPart } from './open-packed.ts';
 
 /** A stretch of a spool file, in bytes. */
@@ -39,7 +40,11 @@ export type OpenRequest = {
    * Wants recipes: of encoders that take at most so much memory, in bytes, and that all machines of
    * a class have.
    */
-  readonly prove?: { readonly maxMemoryBytes: number; readonly machines: Recompression };
+  readonly prove?: {
+    readonly maxMemoryBytes: number;
+    readonly machines: Recompression;
+    readonly known: readonly KnownRecipe[];
+  };
 };
 
 /** Matches of a new file with one of its candidates. */

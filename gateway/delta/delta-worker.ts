@@ -63,6 +63,7 @@ async function open({ file: path, stretch, folder, maxBytes, prove }: OpenReques
   let dearest = 0;
   const proving = prove && {
     maxMemoryBytes: prove.maxMemoryBytes,
+    known: prove.known,
     encoders: encodersFor(encoders, prove.machines),
     onDearer: (bytes: number) => {
       dearest = Math.max(dearest, bytes);

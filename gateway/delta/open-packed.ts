@@ -10,7 +10,8 @@ import {
   type UnpackLimits,
 } from '../../shared/recompress/part.ts';
 import { findRecipe } from '../../shared/recompress/prove.ts';
-import { formatRecipe } from '../../shared/recompress/recipe.ts';
+import { formatRecipe, parseRecipe } from '../../shared/recompress/recipe.ts';
+import type { KnownRecipe } from './kept-recipes.ts';
 import { sha256Of } from './proved-encodings.ts';
 import type { ScratchFile } from './scratch-file.ts';
 
@@ -55,6 +56,8 @@ export type Proving = {
   readonly encoders: Encoders;
   readonly maxMemoryBytes: number;
   readonly onDearer?: (memoryBytes: number) => void;
+  /** Recipes that were proved before, for this very file. */
+  readonly known?: readonly KnownRecipe[];
 };
 
 /** Content of a stream that is larger than this many times the stream is left packed. */
@@ -134,14 +137,21 @@ async function prove(
   source: ByteSource,
   part: PackedPart,
   content: ByteSource,
-  { encoders, ...budget }: Proving,
+  { encoders, known = [], ...budget }: Proving,
 ): Promise<ProvedRecipe | undefined> {
+  const sha256 = sha256Of(content);
+  const { offset, size } = part;
+  for (const { offset: at, size: of, ...proved } of known) {
+    if (at !== offset || of !== size || proved.sha256 !== sha256) continue;
+    const encoder = encoders.get(parseRecipe(proved.text).encoder);
+    if (encoder !== undefined && proved.memoryBytes <= budget.maxMemoryBytes) return proved;
+  }
   const again = { size: content.size, open: () => chunksOf(content, 0, content.size) };
   const recipe = await findRecipe(encoders, source, part, again, budget);
   if (recipe === undefined) return undefined;
   const { memoryBytes, secondsPerMegabyte } = recipeCost(encoders, recipe, content.size);
   const seconds = (secondsPerMegabyte * content.size) / 1e6;
-  return { text: formatRecipe(recipe), memoryBytes, seconds, sha256: sha256Of(content) };
+  return { text: formatRecipe(recipe), memoryBytes, seconds, sha256 };
 }
 
 async function membersOf(content: ByteSource): Promise<Member[]> {

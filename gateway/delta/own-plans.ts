@@ -1,6 +1,7 @@
 import { encoderBytes, type Recompression } from '../../shared/delta/machine-class.ts';
 import type { FoundMatches, OpenedFile, Stretch } from './delta-work.ts';
 import { type FilePlan, type PlanOptions, planFile } from './file-plans.ts';
+import type { KeptRecipes } from './kept-recipes.ts';
 import type { OpenedPart, OpenedStream, SpooledStretch } from './open-packed.ts';
 import type { Source } from './source-choice.ts';
 import type { SourceContent } from './source-store.ts';
@@ -44,6 +45,8 @@ export type OwnPlanOptions = PlanOptions & {
   readonly folder: string;
   /** The class of machines that the delta is for; compressed files stay as they are when absent. */
   readonly machines?: Recompression | undefined;
+  /** Recipes of the layer's files. */
+  readonly recipes: KeptRecipes;
   /** Memory for an encoder while nothing else is done, in bytes. */
   readonly aloneBytes: number;
   /** Called with bytes of temporary room that was taken. */
@@ -160,13 +163,17 @@ export class OwnPlans {
 
   /** Opens a file by its number, with encoders that take at most so many bytes of memory. */
   async #open(index: number, memoryBytes: number, machines: Recompression): Promise<OpenedFile> {
-    const { pool, folder } = this.#options;
-    const { offset, size } = this.#layer.files[index] as TargetFile;
+    const { pool, folder, recipes } = this.#options;
+    const { offset, size, facts } = this.#layer.files[index] as TargetFile;
     const opened = await pool.run({
       ...{ kind: 'open', file: this.#layer.spool.path, folder },
       ...{ stretch: { offset, size }, maxBytes: this.#allowed(size) },
-      prove: { maxMemoryBytes: Math.min(memoryBytes, encoderBytes(machines)), machines },
+      prove: {
+        maxMemoryBytes: Math.min(memoryBytes, encoderBytes(machines)),
+        ...{ machines, known: recipes.get(facts.sha256) },
+      },
     });
+    recipes.add(facts.sha256, opened.parts ?? []);
     this.#count(opened.parts ?? []);
     return opened;
   }
