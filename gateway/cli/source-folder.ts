@@ -41,8 +41,9 @@ export function openSourceFolder(root: string): SourceTree {
   return {
     open(path: string): SourceFile {
       if (folders.size > MAX_FOLDERS) folders.clear();
-      const real = resolveInside(root, path, folders);
-      const { size } = opened(real);
+      const direct = isDirect(path, folders) ? attempt(() => opened(path)) : undefined;
+      const real = direct === undefined ? resolveInside(root, path, folders) : path;
+      const { size } = direct ?? opened(real);
       return {
         ...{ path, size },
         read: (target, offset) => readSync(opened(real).fd, target, 0, target.length, offset),
@@ -53,6 +54,22 @@ export function openSourceFolder(root: string): SourceTree {
       open.clear();
     },
   };
+}
+
+/** Whether a path leads through known folders alone, to something that may be a link. */
+function isDirect(path: string, folders: Set<string>): boolean {
+  const slash = path.lastIndexOf('/');
+  const name = path.slice(slash + 1);
+  return folders.has(path.slice(0, slash)) && name !== '' && name !== '.' && name !== '..';
+}
+
+/** Undefined for what must be looked at: a link, or nothing. */
+function attempt<T>(open: () => T): T | undefined {
+  try {
+    return open();
+  } catch {
+    return undefined;
+  }
 }
 
 type OpenFile = { readonly fd: number; readonly size: number };

@@ -142,7 +142,7 @@ export type HeaderReferences = {
 
 /** Whether an entry's headers are the same bytes. */
 export function sameHeaders(entry: SourceEntry, raw: Uint8Array): boolean {
-  return joinRecords(entry.records).equals(raw);
+  return Buffer.compare(joinRecords(entry.records), raw) === 0;
 }
 
 /** A path in which every number is the same: versions differ, the rest stays. */

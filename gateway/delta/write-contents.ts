@@ -1,5 +1,5 @@
-import { MAX_SOURCES } from '../../shared/delta/layer-delta/operations.ts';
 import { UNPACK_METHODS } from '../../shared/delta/layer-delta/recompressor.ts';
+import { MAX_SOURCES } from '../../shared/delta/layer-delta/source-table.ts';
 import type { ContentSource } from '../../shared/delta/layer-delta/writer.ts';
 import type { OpenedStream, SpooledStretch } from './open-packed.ts';
 import type { Likeness, PlannedPart, SharedFile } from './own-plans.ts';

@@ -8,6 +8,9 @@ export function invalidDelta(message: string, cause?: unknown): SnapgateError {
   });
 }
 
+/** Fewer bytes than this are copied one by one: a view of them takes longer to make. */
+const FEW = 32;
+
 /** Reads bytes and numbers (FORMAT.md section 2) from the front of a buffer. Throws DELTA_INVALID. */
 export class ByteReader {
   #bytes: Uint8Array = new Uint8Array(0);
@@ -59,6 +62,30 @@ export class ByteReader {
     if (length > this.left) throw invalidDelta('the delta is cut off');
     this.#at += length;
     return this.#bytes.subarray(this.#at - length, this.#at);
+  }
+
+  /** Copies the next `length` bytes into `target` from `start`. */
+  copyTo(target: Uint8Array, start: number, length: number): void {
+    if (length >= FEW) {
+      target.set(this.bytes(length), start);
+      return;
+    }
+    if (length > this.left) throw invalidDelta('the delta is cut off');
+    const bytes = this.#bytes;
+    const at = this.#at;
+    for (let i = 0; i < length; i += 1) target[start + i] = bytes[at + i] as number;
+    this.#at += length;
+  }
+
+  /** Adds the next `length` bytes to those of `target` from `start`, modulo 256 each. */
+  addTo(target: Uint8Array, start: number, length: number): void {
+    if (length > this.left) throw invalidDelta('the delta is cut off');
+    const bytes = this.#bytes;
+    const at = this.#at;
+    for (let i = 0; i < length; i += 1) {
+      target[start + i] = (target[start + i] as number) + (bytes[at + i] as number);
+    }
+    this.#at += length;
   }
 }
 

@@ -2,7 +2,7 @@ import type { Piece, SourceFile } from '../piece.ts';
 import { invalidDelta } from './bytes.ts';
 import { EntryReader } from './entry-reader.ts';
 import { type LayerDeltaHeader, STREAMS } from './header.ts';
-import { Operations } from './operations.ts';
+import { Operations, type Step } from './operations.ts';
 import { Parts } from './parts.ts';
 import { PartsReader } from './parts-reader.ts';
 import type { ApplyOptions, DeltaStep } from './reader.ts';
@@ -67,12 +67,16 @@ export class CommandReader {
     const { commands } = this.#segments.streams;
     for (;;) {
       if (commands.left > 0) {
-        for await (const piece of this.#command(commands.byte())) {
-          this.#output += piece.bytes.length;
+        for (const step of this.#command(commands.byte())) {
+          if (step instanceof Promise) {
+            await step;
+            continue;
+          }
+          this.#output += step.bytes.length;
           if (this.#output > this.#header.outputSize) {
             throw invalidDelta('the delta makes more than it declares');
           }
-          yield piece;
+          yield step;
         }
         continue;
       }
@@ -128,7 +132,7 @@ export class CommandReader {
     this.#pointer = pointer;
   }
 
-  async *#command(code: number): AsyncGenerator<Piece, void, void> {
+  *#command(code: number): Generator<Step, void, void> {
     const { commands } = this.#segments.streams;
     switch (code) {
       case COMMAND.KEEP:
@@ -146,21 +150,18 @@ export class CommandReader {
         this.#observe({ kind: 'other' });
         return;
       case COMMAND.BUILD:
-        await this.#partsReader.build();
+        yield this.#partsReader.build();
         this.#observe({ kind: 'part', part: this.#parts.next - 1 });
         return;
       case COMMAND.UNPACK:
-        await this.#partsReader.unpack();
+        yield this.#partsReader.unpack();
         this.#observe({ kind: 'part', part: this.#parts.next - 1 });
         return;
       case COMMAND.ENCODE:
-        this.#observe({
-          ...{ kind: 'part', part: this.#parts.next },
-          from: await this.#partsReader.encode(),
-        });
+        yield this.#encode();
         return;
       case COMMAND.FREE:
-        await this.#free(commands.number());
+        yield this.#free(commands.number());
         return;
       default:
         throw invalidDelta(`the delta holds the unknown command ${code}`);
@@ -179,22 +180,26 @@ export class CommandReader {
     }
   }
 
-  async *#entry(): AsyncGenerator<Piece, void, void> {
+  *#entry(): Generator<Step, void, void> {
     const { records, facts, reference, pointer } = this.#entryReader.read(this.#pointer);
-    const path = () => (reference?.facts ?? facts()).path;
-    const { size } = facts();
+    const { size } = facts;
     this.#moveTo(pointer);
-    this.#observe({ kind: 'headers', path: facts().path });
+    this.#observe({ kind: 'headers', path: facts.path });
     yield { bytes: joinRecords(records) };
     if (size === 0) return;
-    const defaultSource = () => this.#options.source.open(path());
+    const defaultSource = () => this.#options.source.open((reference?.facts ?? facts).path);
     const { commands } = this.#segments.streams;
     const content = commands.byte();
     if (content === 0) yield* this.#operations.whole(defaultSource(), size);
     else if (content === 1) yield* this.#operations.run(size, defaultSource);
     else throw invalidDelta('the content of an entry is of an unknown kind');
-    this.#observe({ kind: 'content', path: facts().path });
+    this.#observe({ kind: 'content', path: facts.path });
     if (paddingOf(size) > 0) yield { bytes: new Uint8Array(paddingOf(size)) };
+  }
+
+  async #encode(): Promise<void> {
+    const part = this.#parts.next;
+    this.#observe({ kind: 'part', part, from: await this.#partsReader.encode() });
   }
 
   async #free(age: number): Promise<void> {

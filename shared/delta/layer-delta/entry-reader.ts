@@ -18,7 +18,7 @@ export const REFERENCE = { NEXT: 0, AT: 1, NONE: 2 } as const;
 
 export type ReadEntry = {
   readonly records: readonly TarRecord[];
-  readonly facts: () => EntryFacts;
+  readonly facts: EntryFacts;
   readonly reference: SourceEntry | undefined;
   /** The source pointer afterwards. */
   readonly pointer: number;
@@ -62,7 +62,7 @@ export class EntryReader {
     memory.keep(records);
     return {
       records,
-      facts: () => entryFacts(records),
+      facts: entryFacts(records),
       reference,
       pointer: at === undefined ? pointer : at + 1,
     };

@@ -2,8 +2,9 @@ import type { Piece, SourceFile } from '../piece.ts';
 import { type ByteReader, invalidDelta } from './bytes.ts';
 import type { StreamName } from './header.ts';
 import { readAddressMap } from './map-codec.ts';
-import { type AddressMap, MAX_PREDICTED, MODE } from './prediction.ts';
+import { MAX_PREDICTED, MODE } from './prediction.ts';
 import { sourceMismatch, WindowedReader } from './source-reader.ts';
+import { type Source, SourceTable } from './source-table.ts';
 
 /** Operation codes (FORMAT.md section 6). */
 export const OPERATION = {
@@ -20,8 +21,6 @@ export const OPERATION = {
   MODE: 10,
 } as const;
 
-/** Most sources that the content of one entry or part may have. */
-export const MAX_SOURCES = 4096;
 /** Unchanged runs of this many bytes come out with their place, so that a writer may share them. */
 const SHARE_MIN = 16 * 1024;
 const OUTPUT_BYTES = 256 * 1024;
@@ -30,6 +29,9 @@ const ADD_BYTES = 64 * 1024;
 
 /** What is left of a run of equal bytes and of the run of differing ones after it. */
 type Run = { equal: number; differing: number };
+
+/** A piece, or what must be waited for before the next step is asked for. */
+export type Step = Piece | Promise<void>;
 
 /** What operations need from their reader. */
 export type OperationContext = {
@@ -43,26 +45,10 @@ export type OperationContext = {
   readonly isDry: boolean;
 };
 
-/** A source of the table; the default one is opened when something is read from it. */
-class Source {
-  readonly shared: boolean;
-  readonly #open: () => SourceFile;
-  #file: SourceFile | undefined;
-  position = 0;
-  map: AddressMap | undefined;
-
-  constructor(open: () => SourceFile, shared: boolean) {
-    this.#open = open;
-    this.shared = shared;
-  }
-
-  get file(): SourceFile {
-    this.#file ??= this.#open();
-    return this.#file;
-  }
-}
-
-/** Carries out operations. Pieces share one buffer, which the next piece overwrites. */
+/**
+ * Carries out operations. Pieces share one buffer, which the next piece overwrites. There are very
+ * many operations, so nothing is awaited between them unless it must be.
+ */
 export class Operations {
   readonly #context: OperationContext;
   readonly #output = Buffer.allocUnsafe(OUTPUT_BYTES);
@@ -72,8 +58,7 @@ export class Operations {
   #mode: number = MODE.PLAIN;
   /** Bytes of the content before the present operation. */
   #made = 0;
-  #sources: Source[] = [];
-  #current: Source | undefined;
+  #sources = new SourceTable(undefined);
 
   constructor(context: OperationContext) {
     this.#context = context;
@@ -83,30 +68,34 @@ export class Operations {
    * Yields `size` bytes. `defaultSource` is the first in the table of sources; it is opened when it
    * is used. Throws DELTA_INVALID, DELTA_SOURCE_MISMATCH.
    */
-  async *run(size: number, defaultSource?: () => SourceFile): AsyncGenerator<Piece, void, void> {
-    this.#sources = defaultSource === undefined ? [] : [new Source(defaultSource, true)];
-    this.#current = this.#sources[0];
+  *run(size: number, defaultSource?: () => SourceFile): Generator<Step, void, void> {
+    this.#sources = new SourceTable(defaultSource);
     this.#filled = 0;
     this.#mode = MODE.PLAIN;
-    const { operations } = this.#context.streams;
+    const { operations, lengths } = this.#context.streams;
     for (let left = size; left > 0; ) {
       if (operations.left === 0) {
-        await this.#context.nextSegment();
+        yield this.#context.nextSegment();
         continue;
       }
       const code = operations.byte();
       if (code > OPERATION.LITERAL) {
-        await this.#source(code);
+        const opened = this.#source(code);
+        if (opened !== undefined) yield opened;
         continue;
       }
-      const length = this.#context.streams.lengths.number();
+      const length = lengths.number();
       if (length === 0 || length > left) {
         throw invalidDelta('an operation makes more than is wanted, or nothing');
       }
       this.#made = size - left;
-      if (code === OPERATION.LITERAL) yield* this.#literal(length);
-      else yield* this.#copy(code, length);
       left -= length;
+      // Most operations are small, and a generator for each would take more time than they do.
+      if (length >= SHARE_MIN) yield* this.#large(code, length);
+      else {
+        if (OUTPUT_BYTES - this.#filled < length) yield this.#flush();
+        this.#small(code, length);
+      }
     }
     if (this.#filled > 0) yield this.#flush();
   }
@@ -124,60 +113,106 @@ export class Operations {
     }
   }
 
-  async #source(code: number): Promise<void> {
+  /** Comes back with what is to be waited for. */
+  #source(code: number): Promise<void> | undefined {
     const { commands, text } = this.#context.streams;
+    const sources = this.#sources;
     if (code === OPERATION.SWITCH) {
-      this.#current = this.#sources[commands.number()];
-      if (this.#current === undefined) throw invalidDelta('the delta switches to no source');
-      return;
+      sources.switchTo(commands.number());
+      return undefined;
     }
     if (code === OPERATION.MODE) {
       this.#mode = commands.number();
       if (this.#mode > MODE.ADDRESSES) throw invalidDelta('the delta predicts in an unknown mode');
-      return;
+      return undefined;
     }
     if (code === OPERATION.MAP) {
-      if (this.#current === undefined)
+      if (sources.current === undefined)
         throw invalidDelta('the delta maps before it names a source');
-      this.#current.map = readAddressMap(this.#context.streams);
+      sources.current.map = readAddressMap(this.#context.streams);
+      return undefined;
+    }
+    sources.checkRoom();
+    const { openFile, openEntry, openPart } = this.#context;
+    if (code === OPERATION.FILE) sources.add(openFile(readPath(commands, text)), true);
+    else if (code === OPERATION.ENTRY_FILE) sources.add(openEntry(commands.signed()), true);
+    else if (code === OPERATION.PART) {
+      return openPart(commands.number()).then((file) => sources.add(file, false));
+    } else throw invalidDelta(`the delta holds the unknown operation ${code}`);
+    return undefined;
+  }
+
+  /** Carries out an operation whose bytes fit into what is free of the output. */
+  #small(code: number, length: number): void {
+    if (code === OPERATION.LITERAL) {
+      this.#context.streams.literals.copyTo(this.#output, this.#filled, length);
+      this.#skip(length);
+      this.#filled += length;
       return;
     }
-    if (this.#sources.length === MAX_SOURCES) throw invalidDelta('a content has too many sources');
-    const add = (file: SourceFile, shared: boolean) => {
-      this.#current = new Source(() => file, shared);
-      this.#sources.push(this.#current);
-    };
-    if (code === OPERATION.FILE) add(this.#context.openFile(readPath(commands, text)), true);
-    else if (code === OPERATION.ENTRY_FILE) add(this.#context.openEntry(commands.signed()), true);
-    else if (code === OPERATION.PART) add(await this.#context.openPart(commands.number()), false);
-    else throw invalidDelta(`the delta holds the unknown operation ${code}`);
-  }
-
-  *#literal(length: number): Generator<Piece, void, void> {
-    const bytes = this.#context.streams.literals.bytes(length);
-    for (let at = 0; at < length; ) {
-      if (this.#filled === OUTPUT_BYTES) yield this.#flush();
-      const part = bytes.subarray(at, at + OUTPUT_BYTES - this.#filled);
-      this.#output.set(part, this.#filled);
-      this.#filled += part.length;
-      at += part.length;
+    const source = this.#sourceOf(code, length);
+    if (code <= OPERATION.ADD_SEEK && this.#mode !== MODE.PLAIN) {
+      this.#predicted(source, length);
+      return;
     }
-    if (this.#current !== undefined) this.#current.position += length;
+    this.#window.read(source.file, this.#output, source.position, this.#filled, length);
+    if (code <= OPERATION.ADD_SEEK) this.#addDifferences(this.#filled, length);
+    this.#filled += length;
+    source.position += length;
   }
 
-  *#copy(code: number, length: number): Generator<Piece, void, void> {
-    const source = this.#current;
+  /** Adds differences to `length` bytes of the output from `at`. */
+  #addDifferences(at: number, length: number): void {
+    const run: Run = { equal: 0, differing: 0 };
+    for (let done = 0; done < length; ) {
+      this.#nextRun(run, length - done);
+      done += run.equal;
+      this.#context.streams.differences.addTo(this.#output, at + done, run.differing);
+      done += run.differing;
+      run.differing = 0;
+    }
+  }
+
+  /** The present source, moved to where an operation reads `length` bytes. */
+  #sourceOf(code: number, length: number): Source {
+    const source = this.#sources.current;
     if (source === undefined) throw invalidDelta('the delta copies before it names a source');
     if (code === OPERATION.ADD_SEEK || code === OPERATION.COPY_SEEK) {
       source.position += this.#context.streams.seeks.signed();
     }
-    if (source.position < 0 || source.position + length > source.file.size) {
-      throw sourceMismatch('a source is shorter than the delta needs', source.file.path);
+    source.check(length);
+    return source;
+  }
+
+  *#large(code: number, length: number): Generator<Piece, void, void> {
+    if (code === OPERATION.LITERAL) {
+      yield* this.#literal(length);
+      return;
     }
-    if (code === OPERATION.COPY || code === OPERATION.COPY_SEEK) {
-      yield* this.#equal(source, length);
-    } else if (this.#mode === MODE.PLAIN) yield* this.#add(source, length);
-    else yield* this.#predicted(source, length);
+    const source = this.#sourceOf(code, length);
+    if (code > OPERATION.ADD_SEEK) yield* this.#equal(source, length);
+    else if (this.#mode === MODE.PLAIN) yield* this.#add(source, length);
+    else {
+      if (OUTPUT_BYTES - this.#filled < length) yield this.#flush();
+      this.#predicted(source, length);
+    }
+  }
+
+  *#literal(length: number): Generator<Piece, void, void> {
+    for (let left = length; left > 0; ) {
+      if (this.#filled === OUTPUT_BYTES) yield this.#flush();
+      const count = Math.min(left, OUTPUT_BYTES - this.#filled);
+      this.#context.streams.literals.copyTo(this.#output, this.#filled, count);
+      this.#filled += count;
+      left -= count;
+    }
+    this.#skip(length);
+  }
+
+  /** A literal stands for as many bytes of the source. */
+  #skip(length: number): void {
+    const { current } = this.#sources;
+    if (current !== undefined) current.position += length;
   }
 
   *#add(source: Source, length: number): Generator<Piece, void, void> {
@@ -196,27 +231,16 @@ export class Operations {
   }
 
   /** Adds differences to what is predicted, all at once. */
-  *#predicted(source: Source, length: number): Generator<Piece, void, void> {
+  #predicted(source: Source, length: number): void {
     if (length > MAX_PREDICTED || source.map === undefined) {
       throw invalidDelta('the delta predicts too much at once, or without a map');
     }
-    if (OUTPUT_BYTES - this.#filled < length) yield this.#flush();
     const bytes = this.#output.subarray(this.#filled, this.#filled + length);
     this.#window.read(source.file, bytes, source.position);
     const old = this.#old.subarray(0, length);
     old.set(bytes);
     source.map.predict(this.#mode, bytes, old, source.position, this.#made);
-    const run: Run = { equal: 0, differing: 0 };
-    for (let at = 0; at < length; ) {
-      this.#nextRun(run, length - at);
-      at += run.equal;
-      const added = this.#context.streams.differences.bytes(run.differing);
-      for (let i = 0; i < added.length; i += 1) {
-        bytes[at + i] = (bytes[at + i] as number) + (added[i] as number);
-      }
-      at += added.length;
-      run.differing = 0;
-    }
+    this.#addDifferences(this.#filled, length);
     this.#filled += length;
     source.position += length;
   }
@@ -224,8 +248,8 @@ export class Operations {
   /** Adds runs into what is free of the output, up to a long equal one; says how many bytes. */
   #addRuns(source: Source, run: Run, left: number): number {
     const count = Math.min(left, OUTPUT_BYTES - this.#filled, ADD_BYTES);
-    const bytes = this.#output.subarray(this.#filled, this.#filled + count);
-    this.#window.read(source.file, bytes, source.position);
+    const start = this.#filled;
+    this.#window.read(source.file, this.#output, source.position, start, count);
     let at = 0;
     while (at < count) {
       if (run.equal > 0) {
@@ -234,8 +258,7 @@ export class Operations {
         at += part;
       } else if (run.differing > 0) {
         const part = Math.min(run.differing, count - at);
-        const added = this.#context.streams.differences.bytes(part);
-        for (let i = 0; i < part; i += 1) bytes[at + i] = (bytes[at + i] ?? 0) + (added[i] ?? 0);
+        this.#context.streams.differences.addTo(this.#output, start + at, part);
         run.differing -= part;
         at += part;
       } else {

@@ -42,7 +42,10 @@ export class PartsReader {
     const { streams, parts, operations } = this.#context;
     const size = streams.commands.number();
     await parts.build(size, async (write) => {
-      for await (const { bytes } of operations.run(size)) write(bytes);
+      for (const step of operations.run(size)) {
+        if (step instanceof Promise) await step;
+        else write(step.bytes);
+      }
     });
   }
 

@@ -56,9 +56,9 @@ export function readRecord(
 ): TarRecord {
   const bits = input.commands.number();
   if (bits >= 2 * CHECKSUM_BIT) throw invalidDelta('a header has fields that are not known');
-  const block = Uint8Array.from(reference.block);
-  for (const [bit, field] of FIELDS.entries()) {
-    if (bits & (1 << bit)) readField(input, field, block, reference.block, memory);
+  const block = Buffer.from(reference.block);
+  for (let bit = 0; bits >> bit > 0 && bit < FIELDS.length; bit += 1) {
+    if (bits & (1 << bit)) readField(input, FIELDS[bit] as Field, block, reference.block, memory);
   }
   if (bits & CHECKSUM_BIT) block.set(input.text.bytes(CHECKSUM.length), CHECKSUM.at);
   else withChecksum(block);

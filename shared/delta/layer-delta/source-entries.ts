@@ -37,6 +37,9 @@ export class SourceEntries {
   readonly #firsts: number[] = [];
   /** Where the next entry of the last begun layer starts; undefined before its layer is begun. */
   #next: number | undefined;
+  /** The entry that was found last. */
+  #last: SourceEntry | undefined;
+  readonly #block = new Uint8Array(BLOCK);
 
   /** `maxEntries` bounds the memory. */
   constructor(layers: readonly SourceFile[], maxEntries: number) {
@@ -48,6 +51,8 @@ export class SourceEntries {
   at(index: number): SourceEntry {
     if (!this.#find(index))
       throw invalidDelta('the delta names a source entry that does not exist');
+    // Most entries are asked for once, when they are found.
+    if (index === this.#known - 1 && this.#last !== undefined) return this.#last;
     const layer = this.#firsts.findLastIndex((first) => first <= index);
     return this.#read(this.#layers[layer] as SourceFile, this.#starts[index] ?? 0).entry;
   }
@@ -77,8 +82,10 @@ export class SourceEntries {
         this.#next = undefined;
         continue;
       }
-      this.#next = this.#read(layer, start).end;
+      const { entry, end } = this.#read(layer, start);
       this.#add(start);
+      this.#next = end;
+      this.#last = entry;
       return true;
     }
   }
@@ -96,7 +103,9 @@ export class SourceEntries {
   }
 
   #isEnd(layer: SourceFile, at: number): boolean {
-    return this.#bytes(layer, at, BLOCK).every((byte) => byte === 0);
+    if (at + BLOCK > layer.size) throw unlike(layer.path);
+    this.#window.read(layer, this.#block, at);
+    return this.#block.every((byte) => byte === 0);
   }
 
   #read(layer: SourceFile, start: number): { entry: SourceEntry; end: number } {
@@ -122,7 +131,7 @@ export class SourceEntries {
 
   #bytes(layer: SourceFile, at: number, length: number): Uint8Array {
     if (at + length > layer.size) throw unlike(layer.path);
-    const bytes = new Uint8Array(length);
+    const bytes = Buffer.allocUnsafe(length);
     this.#window.read(layer, bytes, at);
     return bytes;
   }

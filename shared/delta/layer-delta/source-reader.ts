@@ -1,9 +1,12 @@
 import { SnapgateError } from '../../errors.ts';
 import type { SourceFile } from '../piece.ts';
 
-const WINDOW = 64 * 1024;
+const WINDOW = 16 * 1024;
 /** How much before what is wanted is read as well, as delta operations jump back and forth. */
-const BEHIND = 8 * 1024;
+const BEHIND = 4 * 1024;
+
+/** Fewer bytes than this are copied one by one: a view of them takes longer to make. */
+const FEW = 32;
 
 /** The source is not what the delta was made from. */
 export function sourceMismatch(message: string, where: string, cause?: unknown): SnapgateError {
@@ -30,14 +33,19 @@ export class WindowedReader {
   #start = 0;
   #end = 0;
 
-  /** Fills `target` from `offset`; the range must lie inside the file. */
-  read(file: SourceFile, target: Uint8Array, offset: number): void {
-    if (target.length >= WINDOW / 2) {
-      readFully(file, target, offset);
+  /** Fills `length` bytes of `target` from `start`; the range from `offset` must lie inside the file. */
+  read(
+    file: SourceFile,
+    target: Uint8Array,
+    offset: number,
+    start = 0,
+    length: number = target.length,
+  ): void {
+    if (length >= WINDOW / 2) {
+      readFully(file, target.subarray(start, start + length), offset);
       return;
     }
-    const end = offset + target.length;
-    if (this.#file !== file || offset < this.#start || end > this.#end) {
+    if (this.#file !== file || offset < this.#start || offset + length > this.#end) {
       this.#start = Math.max(0, offset - BEHIND);
       this.#end = Math.min(file.size, this.#start + WINDOW);
       // What a failed read leaves behind is not used.
@@ -45,6 +53,10 @@ export class WindowedReader {
       readFully(file, this.#window.subarray(0, this.#end - this.#start), this.#start);
       this.#file = file;
     }
-    target.set(this.#window.subarray(offset - this.#start, end - this.#start));
+    const window = this.#window;
+    const from = offset - this.#start;
+    if (length < FEW) {
+      for (let i = 0; i < length; i += 1) target[start + i] = window[from + i] as number;
+    } else target.set(window.subarray(from, from + length), start);
   }
 }

@@ -41,6 +41,10 @@ export const BLANK_RECORD: TarRecord = {
   data: new Uint8Array(0),
 };
 
+const USTAR = Buffer.from('ustar\0', 'latin1');
+/** A part of a path that is not as {@link cleanPath} leaves it. */
+const UNCLEAN = /(?:^|\/)\.{0,2}(?:\/|$)/;
+
 /** Type flag of a header block. */
 export function recordType(block: Uint8Array): number {
   return block[156] ?? 0;
@@ -99,8 +103,10 @@ export function paddingOf(size: number): number {
   return (BLOCK - (size % BLOCK)) % BLOCK;
 }
 
-/** The bytes of records as they stand in a tar stream. */
-export function joinRecords(records: readonly TarRecord[]): Buffer {
+/** The bytes of records as they stand in a tar stream; of one alone they are its own. */
+export function joinRecords(records: readonly TarRecord[]): Uint8Array {
+  const [first] = records;
+  if (records.length === 1 && first?.data.length === 0) return first.block;
   const parts: Uint8Array[] = [];
   for (const { block, data } of records) {
     parts.push(block, data);
@@ -118,7 +124,8 @@ export function entryFacts(records: readonly TarRecord[]): EntryFacts {
   let pax: Map<string, string> | undefined;
   let longName: string | undefined;
   let size = octalSize(own);
-  for (const { block, data } of records.slice(0, -1)) {
+  for (const { block, data } of records) {
+    if (block === own) break;
     const text = Buffer.from(data.buffer, data.byteOffset, data.length);
     if (recordType(block) === 0x4c) longName = untilNul(text);
     if (recordType(block) === 0x78) pax = paxValues(text);
@@ -152,16 +159,18 @@ function decimalSize(text: string): number {
   throw invalidDelta('a header has no size');
 }
 
-function untilNul(data: Buffer): string {
-  const end = data.indexOf(0);
-  return data.toString('latin1', 0, end < 0 ? data.length : end);
+/** Text of a stretch up to its first NUL, one byte a character. */
+function untilNul(data: Buffer, start = 0, end: number = data.length): string {
+  const nul = data.indexOf(0, start);
+  return data.toString('latin1', start, nul < 0 || nul > end ? end : nul);
 }
 
 function headerName(block: Uint8Array): string {
-  const name = Buffer.from(stringField(block, { at: 0, length: 100 })).toString('latin1');
-  const posix = Buffer.from(block.subarray(257, 263)).toString('latin1') === 'ustar\0';
-  const prefix = stringField(block, { at: 345, length: 155 });
-  return posix && prefix.length > 0 ? `${Buffer.from(prefix).toString('latin1')}/${name}` : name;
+  const text = Buffer.from(block.buffer, block.byteOffset, block.length);
+  const name = untilNul(text, 0, 100);
+  const posix = USTAR.compare(text, 257, 257 + USTAR.length) === 0;
+  const prefix = posix ? untilNul(text, 345, 500) : '';
+  return prefix === '' ? name : `${prefix}/${name}`;
 }
 
 function paxValues(data: Buffer): Map<string, string> {
@@ -186,6 +195,7 @@ function paxValues(data: Buffer): Map<string, string> {
 
 /** Throws DELTA_INVALID for a path that leads upwards. */
 export function cleanPath(path: string): string {
+  if (!UNCLEAN.test(path)) return path;
   const parts = path.split('/').filter((part) => part !== '' && part !== '.');
   if (parts.includes('..')) throw invalidDelta('an entry of a layer leads out of the tree');
   return parts.join('/');
