@@ -117,7 +117,8 @@ const reportsSchema = v.strictObject({
   machineId: v.optional(v.boolean(), true),
 });
 
-const configSchema = v.strictObject({
+/** The form of the configuration file; the manual names each of its fields. */
+export const configSchema = v.strictObject({
   /** The gateways, or plain registries, in the order in which they are tried. */
   gateways: v.pipe(v.array(gatewayUrl), v.minLength(1, 'must name a gateway'), v.maxLength(16)),
   /** The repository of the machine's images, such as `os/server`. */

@@ -9,6 +9,7 @@ import { gcCommand } from './cli/gc.ts';
 import { importCommand } from './cli/import.ts';
 import { installCommand } from './cli/install.ts';
 import { listCommand } from './cli/list.ts';
+import { MANUAL } from './cli/manual.ts';
 import { SETTING_OPTIONS } from './cli/options.ts';
 import { policyImportCommand, policyTestCommand } from './cli/policy.ts';
 import { pullCommand } from './cli/pull.ts';
@@ -46,37 +47,7 @@ const commands: Program = {
     installCommand,
   ] as Command[],
 };
-const program = withSelfCommands(commands, {
-  section: 8,
-  description: `Updates a machine whose operating system is an image in a registry: it checks the
-    signatures by the machine's own policy, fetches only what changed, turns it into snapshots inside
-    Podman's storage, and boots into the new version. What does not work is left by itself.
-
-    Every command can be run again after any interruption.`,
-  files: [
-    ['/etc/snaphost/config.json', 'which image the machine follows, and how'],
-    ['/etc/snaphost/policy.json', 'who must have signed; without it everything is refused'],
-    ['/etc/snaphost/health.d/required.d/', 'checks that must pass after a boot'],
-    ['/etc/snaphost/health.d/wanted.d/', 'checks whose failure is only reported'],
-    ['/var/lib/snaphost/', 'downloads and records'],
-    ['/run/snaphost/status.json', 'what status --json printed after the last change'],
-    [
-      '/usr/share/doc/snaphost/MACHINE.md',
-      'from an empty disk to a machine that updates and goes back',
-    ],
-  ],
-  environment: [['SNAPGATE_DEBUG', 'print the stack of internal errors']],
-  examples: [
-    [
-      'snaphost install --image docker://updates.example/edge/os:stable --disk /dev/sda --erase',
-      'makes a machine of an empty disk',
-    ],
-    ['snaphost update --reboot', 'installs what the tag names and boots it'],
-    ['snaphost rollback', 'boots next what ran before; systemctl reboot goes there'],
-    ['snaphost list', 'shows what can be booted, and why something was given up'],
-  ],
-  seeAlso: ['podman(1)', 'btrfs(8)', 'systemd-boot(7)', 'skopeo(1)'],
-});
+const program = withSelfCommands(commands, MANUAL);
 
 // The name it was called by: of the script, or of the executable that carries it.
 const isContainerSnap = [process.argv[1], process.argv0].some(

@@ -6,7 +6,8 @@ root=${1:-/}
 for program in btrfs skopeo; do
   command -v "$program" >/dev/null 2>&1 || echo "install.sh: $program is missing; snaphost needs it" >&2
 done
-cp -R "$here/usr" "$root/"
+# Also over a program that runs right now.
+cp -Rf "$here/usr" "$root/"
 [ "$root" != / ] || ! command -v systemctl >/dev/null 2>&1 || systemctl daemon-reload || true
 echo "snaphost is installed; write /etc/snaphost/config.json and policy.json, then:"
 echo "  systemctl enable --now snaphost-update.timer snaphost-boot-complete.service"

@@ -6,6 +6,8 @@ export type ManPage = {
   /** Section of the manual: 1 for commands of users, 8 for those of administrators. */
   readonly section: number;
   readonly description: string;
+  /** Fields of the configuration file, by their paths in it. */
+  readonly settings?: readonly (readonly [name: string, meaning: string])[];
   readonly files: readonly (readonly [path: string, meaning: string])[];
   readonly environment: readonly (readonly [name: string, meaning: string])[];
   /** Command lines, and what each is for. */
@@ -49,6 +51,7 @@ export function manPage(program: Program, page: ManPage): string {
     ...Object.entries(ERROR_CODES).map(
       ([code, { exit, meaning }]) => `.TP\n.BR ${code} " (" ${exit} ")"\n${escapeText(meaning)}`,
     ),
+    ...list('CONFIGURATION', page.settings ?? []),
     ...list('FILES', page.files),
     ...list('ENVIRONMENT', page.environment),
     ...list('EXAMPLES', page.examples ?? []),
