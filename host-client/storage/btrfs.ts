@@ -1,5 +1,7 @@
-import { stat, statfs } from 'node:fs/promises';
+import { rename, stat, statfs } from 'node:fs/promises';
+import { join, relative } from 'node:path';
 import { SnapgateError } from '../../shared/errors.ts';
+import { withoutMounts } from '../system/bare-mount.ts';
 import { readIfThere } from '../system/files.ts';
 import { type RunOptions, run } from '../system/run.ts';
 
@@ -39,6 +41,19 @@ export async function snapshot(
 ): Promise<void> {
   const flags = options.readOnly ? ['-r'] : [];
   await run('btrfs', ['subvolume', 'snapshot', ...flags, source, target], options);
+}
+
+/**
+ * Moves a subvolume to another place below `root`. Where it cannot be moved, a snapshot of it is made
+ * there, which costs more writes, most of them when the original is deleted. What it holds is on the
+ * disk after the next {@link syncFileSystem} only. Throws COMMAND_FAILED.
+ */
+export async function moveSubvolume(root: string, source: string, target: string): Promise<void> {
+  // Podman mounts a folder of its storage on itself, and nothing can be moved into a mount.
+  const move = (bare: string) =>
+    rename(join(bare, relative(root, source)), join(bare, relative(root, target))).then(() => true);
+  const moved = await withoutMounts(root, move).catch(() => false);
+  if (moved !== true) await snapshot(source, target);
 }
 
 /** Deletes subvolumes; their space becomes free some time later. Throws COMMAND_FAILED. */

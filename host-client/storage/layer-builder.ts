@@ -56,7 +56,7 @@ export async function buildLayer(options: {
     translator.finish();
     tar.check(diffId);
     await record.finish();
-    const subvolume = await receiver.finish();
+    const subvolume = await receiver.keep();
     return {
       ...subvolume,
       ...{ tarSplitPath: record.path, tarBytes: tar.size },

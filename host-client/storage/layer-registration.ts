@@ -1,9 +1,7 @@
 import { rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { SnapgateError } from '../../shared/errors.ts';
 import { layerCompression } from '../../shared/oci/media-types.ts';
-import { syncFolder } from '../system/files.ts';
-import { deleteSubvolumes, isSubvolume, snapshot } from './btrfs.ts';
+import { deleteSubvolumes, isSubvolume, moveSubvolume, syncFileSystem } from './btrfs.ts';
 import type { ImageStore } from './image-store.ts';
 import type { BuiltLayer } from './layer-builder.ts';
 import {
@@ -25,12 +23,14 @@ export type ChainLayer = {
  * Makes built layers Podman's own, in one go: subvolumes and tar-split records first, then the one
  * change of `layers.json` that makes them count. A record without its subvolume would make every
  * command of Podman fail; a subvolume without a record disturbs nobody. Layers that Podman got by
- * itself meanwhile are left as they are. Throws STORAGE_INVALID.
+ * itself meanwhile are left as they are. `onPlaced` is called in between, before everything is synced.
+ * Throws STORAGE_INVALID.
  */
 export async function registerLayers(
   store: LayerStore,
   locked: LockedLayers,
   chain: readonly ChainLayer[],
+  onPlaced?: () => Promise<void>,
 ): Promise<void> {
   let parent: string | undefined;
   for (const { id, source, built } of chain) {
@@ -43,8 +43,8 @@ export async function registerLayers(
     }
     parent = id;
   }
-  await syncFolder(dirname(store.subvolume('x')));
-  await syncFolder(dirname(store.tarSplit('x')));
+  await onPlaced?.();
+  await syncFileSystem(store.graphRoot);
   await locked.write();
 }
 
@@ -82,7 +82,7 @@ async function placeLayer(store: LayerStore, id: string, built: BuiltLayer): Pro
   const target = store.subvolume(id);
   // Left by a crash, of ours or of Podman's.
   if (await isSubvolume(target)) await deleteSubvolumes([target]);
-  await snapshot(built.path, target);
+  await moveSubvolume(store.graphRoot, built.path, target);
   await rename(built.tarSplitPath, store.tarSplit(id));
 }
 

@@ -6,6 +6,7 @@ import { SnapgateError } from '../../shared/errors.ts';
 import { SendStreamEncoder, streamHeader } from '../../shared/send-stream/encoder.ts';
 import type { SendCommand } from '../../shared/send-stream/format.ts';
 import { RunningProgram } from '../system/run.ts';
+import { hasXattr, removeXattr } from '../system/xattrs.ts';
 import { deleteSubvolumes, isSubvolume, parseUuid, subvolumeUuid } from './btrfs.ts';
 import type { CloneSource } from './file-content.ts';
 import { isLayerFile, type LayerFile } from './layer-files.ts';
@@ -14,7 +15,10 @@ import type { FindClone } from './translator.ts';
 /** Bytes of commands that are collected before they are sent on. */
 const FLUSH_BYTES = 256 * 1024;
 
-/** A subvolume that was received into the staging folder. */
+/** An attribute of a subvolume's root, by which it shows that all commands before it were followed. */
+const MARK = 'user.snapgate.received';
+
+/** A subvolume that was received into the staging folder, and the UUID that `btrfs receive` finds it by. */
 export type StagedSubvolume = { readonly path: string; readonly uuid: Buffer };
 
 /**
@@ -109,7 +113,8 @@ export class Staging {
 /**
  * One subvolume on its way through `btrfs receive`. Its first command is {@link Receiver.create} or
  * {@link Receiver.snapshotOf}; then come {@link Receiver.add} and, now and then,
- * {@link Receiver.flush}; at last {@link Receiver.finish} or {@link Receiver.discard}.
+ * {@link Receiver.flush}; at last {@link Receiver.keep}, {@link Receiver.finish} or
+ * {@link Receiver.discard}.
  */
 export class Receiver {
   readonly path: string;
@@ -155,6 +160,27 @@ export class Receiver {
     if (!this.#started) await this.#program.write(streamHeader(this.#version));
     this.#started = true;
     await this.#program.write(this.#encoder.take());
+  }
+
+  /**
+   * Waits until the subvolume is whole, and keeps it as Podman has its own: writable, and with no memory
+   * of how it was received. The end of a stream would make it the opposite, by two commits of the file
+   * system before its data is out, which would all have to be taken back: so the stream is left
+   * without one. What was written is on the disk when the subvolume is snapshotted, or the file system
+   * synced. Throws like {@link Receiver.flush}.
+   */
+  async keep(): Promise<StagedSubvolume> {
+    this.add({ op: 'setXattr', path: '', xattrName: MARK, xattrValue: Buffer.from('yes') });
+    await this.#send();
+    await this.#program.until(() => hasXattr(this.path, MARK));
+    // It misses the end of the stream, and says so.
+    await this.#program.end().catch(() => undefined);
+    if (!removeXattr(this.path, MARK)) {
+      throw new SnapgateError('COMMAND_FAILED', 'a received subvolume cannot be written to', {
+        where: this.path,
+      });
+    }
+    return { path: this.path, uuid: await subvolumeUuid(this.path) };
   }
 
   /** Ends the stream and waits until the subvolume is whole. Throws like {@link Receiver.flush}. */

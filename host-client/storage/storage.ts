@@ -158,7 +158,12 @@ export type ImageTransaction = AsyncDisposable & {
   commit(image: {
     readonly manifest: StoredManifest;
     readonly config: Uint8Array;
-    /** Full name with a tag: `host/repository:tag`. */
-    readonly name: string;
+    /** Full names with a tag: `host/repository:tag`. */
+    readonly names: readonly [string, ...string[]];
+    /**
+     * Called when what the layers were built from is needed no more. What it removes of this file
+     * system is gone as durably as the layers are there, and no sooner.
+     */
+    readonly onPlaced?: () => Promise<void>;
   }): Promise<HeldImage>;
 };

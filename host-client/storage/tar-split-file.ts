@@ -25,8 +25,7 @@ export class TarSplitFile {
 
   constructor(path: string) {
     this.path = path;
-    // `flush` makes the file durable before it is closed.
-    const file = createWriteStream(path, { flags: 'wx', mode: 0o600, flush: true });
+    const file = createWriteStream(path, { flags: 'wx', mode: 0o600 });
     this.#done = pipeline(this.#gzip, file);
     this.#done.catch(() => undefined);
   }
@@ -49,7 +48,7 @@ export class TarSplitFile {
     if (!this.#gzip.write(text)) await Promise.race([once(this.#gzip, 'drain'), this.#done]);
   }
 
-  /** Ends the record; it is then on the disk. */
+  /** Ends the record; the next sync of the file system brings it to the disk. */
   async finish(): Promise<void> {
     this.#writer.finish();
     await this.#flush();

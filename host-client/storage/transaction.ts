@@ -1,9 +1,8 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Piece } from '../../shared/delta/piece.ts';
-import { type Digest, sha256 } from '../../shared/digest.ts';
+import { type Digest, digestHex, sha256 } from '../../shared/digest.ts';
 import { SnapgateError } from '../../shared/errors.ts';
-import type { StoredManifest } from '../../shared/oci/content.ts';
 import { FileLock } from '../system/file-lock.ts';
 import { removeHalfWritten } from '../system/files.ts';
 import { receivesPacked, syncFileSystem } from './btrfs.ts';
@@ -129,44 +128,42 @@ export class Transaction implements ImageTransaction {
     return { folder: this.#parts.layers.subvolume(id), uuid: await this.#staging.uuidOf(id) };
   }
 
-  async commit(image: {
-    manifest: StoredManifest;
-    config: Uint8Array;
-    name: string;
-  }): Promise<HeldImage> {
+  async commit(image: Parameters<ImageTransaction['commit']>[0]): Promise<HeldImage> {
     if (this.#built.length < this.missing.length) {
       throw new SnapgateError('INTERNAL', 'layers of the image were not added');
     }
     const { layers, images, podman } = this.#parts;
     const fresh = this.#ids.slice(this.#depth);
     await this.#journal.write([...this.#adopted, ...fresh]);
-    await this.#register();
+    await this.#register(image.onPlaced);
+    const config = sha256(image.config);
+    const [name, ...names] = image.names;
     try {
       const folder = join(this.#staging.folder, 'image');
       await writeImageFolder(folder, image.manifest, image.config);
       const { signal } = this.#options;
-      await podman.copyFromFolder(folder, image.name, { signal });
+      await podman.copyFromFolder(folder, name, { signal });
+      if (names.length > 0) await podman.run(['tag', digestHex(config), ...names], { signal });
     } catch (error) {
       await this.#withdraw([...this.#adopted, ...fresh]);
       throw error;
     }
     await syncFileSystem(layers.graphRoot);
     await this.#journal.write([]);
-    const config = sha256(image.config);
     const held = (await images.list(await layers.read())).find((found) => found.config === config);
     if (held !== undefined) return held;
     throw new SnapgateError('STORAGE_INVALID', 'the image is not in storage after it was copied', {
-      where: image.name,
+      where: name,
       hint: 'Somebody may have removed it at this moment: run the update again.',
     });
   }
 
-  async #register(): Promise<void> {
+  async #register(onPlaced?: () => Promise<void>): Promise<void> {
     const chain: ChainLayer[] = this.#options.layers.map((source, i) => ({
       ...{ id: this.#ids[i] as string, source, built: this.#built[i - this.#depth] },
     }));
     using locked = await this.#lockLayers();
-    await registerLayers(this.#parts.layers, locked, chain);
+    await registerLayers(this.#parts.layers, locked, chain, onPlaced);
   }
 
   #lockLayers() {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 /** Makes what happened to the names in a folder durable. */
@@ -21,12 +21,30 @@ export async function writeFileDurably(
   content: string | Uint8Array,
   mode = 0o600,
 ): Promise<void> {
+  await replaceFile(path, content, mode, (file) => file.datasync());
+  await syncFolder(dirname(path));
+}
+
+/**
+ * Puts a file in its place whole or not at all for all that read it now. After a crash it may be the
+ * one that was there before, or damaged.
+ */
+export function writeFileLightly(path: string, content: string, mode = 0o600): Promise<void> {
+  return replaceFile(path, content, mode, async () => {});
+}
+
+async function replaceFile(
+  path: string,
+  content: string | Uint8Array,
+  mode: number,
+  settle: (file: FileHandle) => Promise<void>,
+): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
   try {
     const file = await open(temporary, 'wx', mode);
     try {
       await file.writeFile(content);
-      await file.datasync();
+      await settle(file);
     } finally {
       await file.close();
     }
@@ -35,7 +53,6 @@ export async function writeFileDurably(
     await rm(temporary, { force: true });
     throw error;
   }
-  await syncFolder(dirname(path));
 }
 
 /**

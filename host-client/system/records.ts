@@ -1,10 +1,19 @@
 import * as v from 'valibot';
 import { SnapgateError } from '../../shared/errors.ts';
-import { readIfThere, writeFileDurably } from './files.ts';
+import { readIfThere, writeFileDurably, writeFileLightly } from './files.ts';
 
 /** Writes a record as JSON, whole and for good. */
 export async function writeRecord(path: string, record: object): Promise<void> {
-  await writeFileDurably(path, `${JSON.stringify(record, undefined, 2)}\n`);
+  await writeFileDurably(path, format(record));
+}
+
+/** Writes a record whole that can be done without: a crash may take it back, or leave it damaged. */
+export async function writeHint(path: string, record: object): Promise<void> {
+  await writeFileLightly(path, format(record));
+}
+
+function format(record: object): string {
+  return `${JSON.stringify(record, undefined, 2)}\n`;
 }
 
 /**

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 
 /** Most bytes kept of what a program prints on its standard error; its last ones say most. */
@@ -9,6 +10,9 @@ const MAX_STDERR_BYTES = 16 * 1024;
 const MAX_STDOUT_BYTES = 64 * 1024 * 1024;
 /** How long a program may take to end once it was asked to. */
 const GRACE_MS = 5_000;
+
+/** How often it is looked whether a program has got somewhere. */
+const POLL_MS = 3;
 
 /** How a program is run. */
 export type RunOptions = {
@@ -139,6 +143,21 @@ export class RunningProgram {
       // Bytes that nobody reads any more are written when the program is gone.
       stdin?.write(bytes, (error) => resolve(error ? this.#exit : undefined));
     });
+  }
+
+  /**
+   * Waits until what was sent shows its effect, by which `isDone` tells, while the program goes on.
+   * Throws as {@link RunningProgram.end} once the program has ended.
+   */
+  async until(isDone: () => boolean): Promise<void> {
+    await this.#written;
+    while (!isDone()) {
+      if (this.#exited) {
+        await this.end();
+        throw new SnapgateError('COMMAND_FAILED', `${this.#name} ended before it was done`);
+      }
+      await sleep(POLL_MS);
+    }
   }
 
   /** Closes the program's input and waits for its end. Throws COMMAND_FAILED, NO_SPACE, CANCELLED. */

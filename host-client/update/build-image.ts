@@ -3,7 +3,7 @@ import type { HeldImage, LayerSource } from '../storage/storage.ts';
 import { letGoOfCode } from '../system/tidy-memory.ts';
 import { type BuildResult, buildLayers } from './build.ts';
 import { download } from './fetch-way.ts';
-import { channelName, type UpdateSource } from './machine.ts';
+import { channelName, imageName, type UpdateSource } from './machine.ts';
 import type { Run } from './obtain-image.ts';
 import { checkRoom } from './room.ts';
 import type { Target } from './target.ts';
@@ -30,6 +30,10 @@ export async function buildImage(
 ): Promise<{ image: HeldImage; built: BuildResult }> {
   const { config, downloads, events, storage } = run.machine;
   const name = options.name ?? channelName(config);
+  const names: [string, ...string[]] = [
+    name,
+    ...(options.name === undefined ? [imageName(config, target)] : []),
+  ];
   const { signal } = run.options;
   events.step('build');
   letGoOfCode();
@@ -55,7 +59,10 @@ export async function buildImage(
   events.step('register', name);
   const { manifest, configBytes } = target;
   const image = await transaction.commit({
-    ...{ manifest, config: configBytes, name },
+    ...{ manifest, config: configBytes, names },
+    onPlaced: async () => {
+      for (const blob of way.fetch) await downloads.drop(blob);
+    },
   });
   return { image, built };
 }

@@ -44,10 +44,13 @@ const LINE_ERRORS: readonly ErrorCode[] = [
 /**
  * The folder of downloaded blobs, each in a file named by its digest. What is on its way has `.part`
  * at the end and is resumed at its last byte, whatever interrupted it; only what has its size and
- * digest loses it.
+ * digest loses it. Nothing waits for the disk: what a crash has left is checked before it is used, and
+ * what was used before the system wrote it out never needs to be written.
  */
 export class Downloads {
   readonly folder: string;
+  /** Blobs that were found right by this object. */
+  readonly #checked = new Set<Digest>();
 
   constructor(folder: string) {
     this.folder = folder;
@@ -86,7 +89,7 @@ export class Downloads {
    * NO_SPACE, CANCELLED and what the registry answers.
    */
   async fetch(source: ContentReader, blob: Blob, options: FetchOptions = {}): Promise<void> {
-    if (await this.has(blob)) return;
+    if (await this.#isRight(blob)) return;
     await mkdir(this.folder, { recursive: true, mode: 0o700 });
     const part = `${this.path(blob)}${PART}`;
     const resumedAt = (await sizeOf(part)) ?? 0;
@@ -104,13 +107,31 @@ export class Downloads {
       });
     }
     await rename(part, this.path(blob));
-    await syncFolder(this.folder);
+    this.#checked.add(blob.digest);
   }
 
-  /** Removes blobs, whole or not; says how many bytes that freed. */
+  /** Whether a blob is there and right; one that is not goes. */
+  async #isRight(blob: Blob): Promise<boolean> {
+    if (!(await this.has(blob))) return false;
+    if (this.#checked.has(blob.digest)) return true;
+    const { hash } = await readPart(this.path(blob), blob);
+    const isRight = digestFromHex(hash.digest('hex')) === blob.digest;
+    if (isRight) this.#checked.add(blob.digest);
+    else await rm(this.path(blob), { force: true });
+    return isRight;
+  }
+
+  /** Removes a blob; the next sync of its file system, or {@link Downloads.remove}, makes that durable. */
+  async drop(blob: Pick<Blob, 'digest'>): Promise<void> {
+    await rm(this.path(blob), { force: true });
+  }
+
+  /** Removes blobs, whole or not, for good; says how many bytes that freed. */
   async remove(which: (digest: Digest) => boolean): Promise<number> {
     let freed = 0;
-    for (const name of await readdir(this.folder).catch(() => [])) {
+    const names = await readdir(this.folder).catch(() => undefined);
+    if (names === undefined) return 0;
+    for (const name of names) {
       const hex = name.endsWith(PART) ? name.slice(0, -PART.length) : name;
       if (!/^[0-9a-f]{64}$/.test(hex) || !which(digestFromHex(hex))) continue;
       const path = join(this.folder, name);
@@ -118,7 +139,7 @@ export class Downloads {
       await rm(path, { force: true });
     }
     // What is noted after this must not be on the disk without it.
-    if (freed > 0) await syncFolder(this.folder);
+    await syncFolder(this.folder);
     return freed;
   }
 
@@ -148,7 +169,6 @@ export class Downloads {
           hint: 'The registry or something before it changed the blob. It was deleted.',
         });
       }
-      await file.datasync();
     } finally {
       await file.close();
     }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { SnapgateError } from '../../shared/errors.ts';
 import { FileLock } from '../system/file-lock.ts';
 import { removeHalfWritten } from '../system/files.ts';
-import { readRecord, writeRecord } from '../system/records.ts';
+import { readRecord, writeHint, writeRecord } from '../system/records.ts';
 import { keepBuffersSmall, letGoOfCode } from '../system/tidy-memory.ts';
 import { type Distrust, distrustSchema } from './encoders.ts';
 import { lineRateSchema, nextLineRate } from './estimate.ts';
@@ -64,7 +64,7 @@ export class StateFolder {
     const known = await this.lineRate();
     const bytesPerSecond = nextLineRate(known, bytes, seconds);
     if (bytesPerSecond === undefined || bytesPerSecond === known) return;
-    await writeRecord(this.#file('line'), { bytesPerSecond });
+    await writeHint(this.#file('line'), { bytesPerSecond });
   }
 
   /** Encoders that made other bytes than they must. */

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { channelPath } from '../../shared/tuf/roles.ts';
 import type { KnownChannel } from '../channel/known-channel.ts';
 import type { Deployment } from '../deploy/deployment.ts';
-import { writeFileDurably } from '../system/files.ts';
+import { writeFileLightly } from '../system/files.ts';
 import { channelOf } from './follow-channel.ts';
 import { channelName, type Machine } from './machine.ts';
 import type { Attempt } from './report.ts';
@@ -68,5 +68,5 @@ export async function writeStatusFile(machine: WithStatus, now = new Date()): Pr
   // Whatever the umask of a service is.
   await chmod(folder, 0o755);
   const text = `${JSON.stringify(status, undefined, 2)}\n`;
-  await writeFileDurably(join(folder, 'status.json'), text, 0o644);
+  await writeFileLightly(join(folder, 'status.json'), text, 0o644);
 }

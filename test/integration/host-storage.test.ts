@@ -158,7 +158,7 @@ describe('an image put into the storage of Podman', () => {
       const wrong = transaction.addLayer(base, plainPieces(v2.tars[1] ?? Buffer.alloc(0)));
       await expect(wrong).rejects.toMatchObject({ code: 'DIFF_ID_MISMATCH' });
       await transaction.addLayer(base, plainPieces(v2.tars[0] ?? Buffer.alloc(0)));
-      const early = transaction.commit({ manifest: v2.manifest, config: v2.config, name: V2 });
+      const early = transaction.commit({ manifest: v2.manifest, config: v2.config, names: [V2] });
       await expect(early).rejects.toMatchObject({ code: 'INTERNAL' });
     }
     expect(subvolumes()).toEqual(before);

@@ -119,10 +119,11 @@ export class FakeStorage implements Storage {
     return {
       missing,
       addLayer: (layer, tar) => this.#build(layer, tar, built),
-      commit: async ({ manifest, config, name }) => {
-        this.calls.push(`commit ${name}`);
+      commit: async ({ manifest, config, names, onPlaced }) => {
+        this.calls.push(`commit ${names.join(' ')}`);
+        await onPlaced?.();
         for (const [diffId, tar] of built) this.tars.set(diffId, tar);
-        return this.#hold(diffIds, manifest, config, [name]);
+        return this.#hold(diffIds, manifest, config, [...names]);
       },
       [Symbol.asyncDispose]: async () => void this.calls.push('dispose'),
     };

@@ -121,7 +121,7 @@ export async function installImage(
     total.bytesCloned += result.bytesCloned;
   }
   const { manifest, config } = image;
-  return { ...(await transaction.commit({ manifest, config, name })), ...total };
+  return { ...(await transaction.commit({ manifest, config, names: [name] })), ...total };
 }
 
 /** A graph root of its own and the programs that work on it. */

@@ -49,8 +49,8 @@ describe('an update', () => {
     const order = ['recover', 'resolve', 'plan', 'room', 'download', 'build', 'register', 'deploy'];
     expect(steps).toEqual(order);
     expect(storage.calls.slice(-2)).toEqual([
+      `commit ${NAME}:stable ${NAME}:id-${image.config.slice(7, 19)}`,
       'dispose',
-      `name ${NAME}:id-${image.config.slice(7, 19)}`,
     ]);
     expect(deployments.calls).toEqual(['create', 'switch']);
     expect(await state.lastAttempt()).toMatchObject({ result: 'updated', method: 'full' });
