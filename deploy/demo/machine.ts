@@ -38,6 +38,9 @@ export class Machine {
     await mkdir(machine.root);
     await stage.run(['mount', device, machine.root]);
     stage.laterRun('umount', '-R', machine.root);
+    // As machines have it: what is in there is not written to the disk.
+    await mkdir(join(machine.root, 'run'));
+    await stage.run(['mount', '-t', 'tmpfs', 'tmpfs', join(machine.root, 'run')]);
     await mkdir(machine.graphRoot, { recursive: true });
     const conf = `[engine]\ntmp_dir = "${runRoot}/libpod"\n`;
     await writeFile(join(runRoot, 'containers.conf'), conf);

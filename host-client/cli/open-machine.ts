@@ -94,7 +94,7 @@ async function openMachine(config: Config, line: Line, events: UpdateEvents): Pr
   return {
     ...{ config, state, events },
     platform: config.platform === undefined ? ownPlatform() : parsePlatform(config.platform),
-    downloads: new Downloads(state.downloads),
+    downloads: new Downloads(state.downloads, join(root, 'run/snaphost/downloads')),
     storage: await openStorage({ graphRoot, runRoot, ...config.storage }),
     deployments: new Deployments(deploymentsDir, root, bootSwitch(config)),
     channels,

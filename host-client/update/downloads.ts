@@ -1,69 +1,69 @@
-import { createHash, type Hash } from 'node:crypto';
-import { constants, createReadStream } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { mkdir, readdir, rename, rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { type Digest, digestFromHex, digestHex } from '../../shared/digest.ts';
-import { type ErrorCode, SnapgateError, toSnapgateError } from '../../shared/errors.ts';
+import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { ContentReader } from '../../shared/oci/content.ts';
-import type { Descriptor } from '../../shared/oci/manifest.ts';
-import { backOffSeconds } from '../line/back-off.ts';
 import { syncFolder } from '../system/files.ts';
-import { buffersPassed, tidily } from '../system/tidy-memory.ts';
-
-type Blob = Pick<Descriptor, 'digest' | 'size'>;
-
-/** How a blob is fetched. */
-export type FetchOptions = {
-  readonly signal?: AbortSignal | undefined;
-  /** Called with the number of bytes after each piece that came. */
-  readonly onBytes?: (bytes: number) => void;
-  /** Passes the body on as the line's limits allow. */
-  readonly pass?: (body: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
-  /** Pauses before another try; tests replace it. Milliseconds. */
-  readonly pause?: (milliseconds: number, signal?: AbortSignal) => Promise<void>;
-};
+import { tidily } from '../system/tidy-memory.ts';
+import { BlobPart, digestOfFile, moveFile, READ_BYTES, sizeOf } from './blob-part.ts';
+import { type Blob, type FetchOptions, isLie, receiveBlob } from './receive-blob.ts';
 
 const PART = '.part';
-/** As `a`, but through no link that somebody left in a part's place. */
-const APPEND = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
-/** Bytes of a file that are read at once. */
-const READ_BYTES = 256 * 1024;
-/** How often in a row nothing comes before the blob is given up for now. */
-const TRIES = 5;
-const BACK_OFF = { first: 1, longest: 30 };
-/** Who asks to be left alone for longer, in seconds, is asked by the next run. */
-const LONGEST_WAIT = 300;
-/** A connection that brought less does not count as one that works. */
-const WORTH_BYTES = 64 * 1024;
-const LINE_ERRORS: readonly ErrorCode[] = [
-  ...(['UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT', 'UPSTREAM_FAILED'] as const),
-  ...(['TOOMANYREQUESTS', 'SIZE_INVALID'] as const),
-];
+/** `f_type` of a file system in memory in statfs(2). */
+const TMPFS_MAGIC = 0x01021994;
+/** Of the memory that is free, a blob may take one part in so many. */
+const MEMORY_SHARE = 8;
+/** A restart of the machine may cost what came in so much time, in milliseconds. */
+const AT_RISK_MS = 30_000;
 
 /**
  * The folder of downloaded blobs, each in a file named by its digest. What is on its way has `.part`
  * at the end and is resumed at its last byte, whatever interrupted it; only what has its size and
- * digest loses it. Nothing waits for the disk: what a crash has left is checked before it is used, and
- * what was used before the system wrote it out never needs to be written.
+ * digest loses it. Nothing waits for the disk: what a crash has left is checked before it is used.
+ *
+ * What a run brings in its first half minute stays in memory, where there is room, and is mostly used
+ * and gone before it would have been worth a write. The rest goes to the disk as it comes, and so
+ * does what is left when a download is interrupted.
  */
 export class Downloads {
   readonly folder: string;
+  readonly #memory: string | undefined;
+  /** Which folder a blob was found in. */
+  readonly #found = new Map<Digest, string>();
   /** Blobs that were found right by this object. */
   readonly #checked = new Set<Digest>();
+  readonly #now: () => number;
+  /** The time from which on nothing new is kept in memory. */
+  #durableFrom: number | undefined;
 
-  constructor(folder: string) {
+  /**
+   * `memory` is a folder that goes when the machine restarts; it is used where it is on a tmpfs. `now`
+   * is a clock in milliseconds.
+   */
+  constructor(folder: string, memory?: string, now: () => number = () => performance.now()) {
     this.folder = folder;
+    this.#memory = memory;
+    this.#now = now;
+  }
+
+  get #folders(): string[] {
+    return this.#memory === undefined ? [this.folder] : [this.folder, this.#memory];
   }
 
   /** Where a blob is, once it is there. */
-  path(blob: Pick<Blob, 'digest'>): string {
-    return join(this.folder, digestHex(blob.digest));
+  path({ digest }: Pick<Blob, 'digest'>): string {
+    return join(this.#found.get(digest) ?? this.folder, digestHex(digest));
   }
 
   /** Whether a blob is there whole. */
-  async has(blob: Blob): Promise<boolean> {
-    return (await sizeOf(this.path(blob))) === blob.size;
+  async has({ digest, size }: Blob): Promise<boolean> {
+    for (const folder of this.#folders) {
+      if ((await sizeOf(join(folder, digestHex(digest)))) !== size) continue;
+      this.#found.set(digest, folder);
+      return true;
+    }
+    return false;
   }
 
   /** Bytes that are still to come for these blobs. */
@@ -71,8 +71,8 @@ export class Downloads {
     let missing = 0;
     for (const blob of blobs) {
       if (await this.has(blob)) continue;
-      const part = (await sizeOf(`${this.path(blob)}${PART}`)) ?? 0;
-      missing += Math.max(0, blob.size - part);
+      const parts = await Promise.all(this.#folders.map((folder) => sizeOf(partOf(folder, blob))));
+      missing += Math.max(0, blob.size - Math.max(...parts.map((size) => size ?? 0)));
     }
     return missing;
   }
@@ -84,29 +84,22 @@ export class Downloads {
   }
 
   /**
-   * Fetches a blob, or the rest of it. A connection that breaks is tried again while it brings
-   * something. What turns out not to be the blob is deleted. Throws SIZE_INVALID, DIGEST_INVALID,
-   * NO_SPACE, CANCELLED and what the registry answers.
+   * Fetches a blob, or the rest of it. What turns out not to be the blob is deleted. Throws as
+   * {@link receiveBlob}.
    */
   async fetch(source: ContentReader, blob: Blob, options: FetchOptions = {}): Promise<void> {
     if (await this.#isRight(blob)) return;
+    this.#durableFrom ??= this.#now() + AT_RISK_MS;
     await mkdir(this.folder, { recursive: true, mode: 0o700 });
-    const part = `${this.path(blob)}${PART}`;
-    const resumedAt = (await sizeOf(part)) ?? 0;
+    await this.#keepPart(blob);
+    const resumedAt = (await sizeOf(partOf(this.folder, blob))) ?? 0;
     try {
-      await this.#fetchPart(source, blob, part, options);
+      await this.#fetchPart(source, blob, options);
     } catch (thrown) {
-      const error = toSnapgateError(thrown);
-      if (!isLie(error)) throw error;
-      await rm(part, { force: true });
       // What an earlier run left may have been damaged by the crash that ended it.
-      if (resumedAt === 0) throw error;
-      await this.#fetchPart(source, blob, part, options).catch(async (again) => {
-        if (isLie(toSnapgateError(again))) await rm(part, { force: true });
-        throw again;
-      });
+      if (resumedAt === 0 || !isLie(toSnapgateError(thrown))) throw thrown;
+      await this.#fetchPart(source, blob, options);
     }
-    await rename(part, this.path(blob));
     this.#checked.add(blob.digest);
   }
 
@@ -114,147 +107,109 @@ export class Downloads {
   async #isRight(blob: Blob): Promise<boolean> {
     if (!(await this.has(blob))) return false;
     if (this.#checked.has(blob.digest)) return true;
-    const { hash } = await readPart(this.path(blob), blob);
-    const isRight = digestFromHex(hash.digest('hex')) === blob.digest;
-    if (isRight) this.#checked.add(blob.digest);
-    else await rm(this.path(blob), { force: true });
-    return isRight;
+    if ((await digestOfFile(this.path(blob))) === blob.digest) {
+      this.#checked.add(blob.digest);
+      return true;
+    }
+    await rm(this.path(blob), { force: true });
+    return false;
+  }
+
+  /** What was on its way into memory when a run was cut off goes on on the disk. */
+  async #keepPart(blob: Blob): Promise<void> {
+    if (this.#memory === undefined) return;
+    const part = partOf(this.#memory, blob);
+    if ((await sizeOf(part)) !== undefined) await moveFile(part, partOf(this.folder, blob));
+  }
+
+  async #fetchPart(source: ContentReader, blob: Blob, options: FetchOptions): Promise<void> {
+    const onDisk = partOf(this.folder, blob);
+    const folder = await this.#folderFor(blob);
+    const part = await openPart(partOf(folder, blob), source, blob);
+    const settle = async () => {
+      if (part.path !== onDisk) await part.moveTo(onDisk);
+    };
+    const onPiece = () => (this.#isLate ? settle() : undefined);
+    try {
+      await receiveBlob(source, blob, part, options, onPiece);
+    } catch (thrown) {
+      if (isLie(toSnapgateError(thrown))) await rm(part.path, { force: true });
+      else await settle();
+      throw thrown;
+    } finally {
+      await part.close();
+    }
+    const place = part.path === onDisk ? this.folder : folder;
+    this.#found.set(blob.digest, place);
+    await rename(part.path, this.path(blob));
+  }
+
+  get #isLate(): boolean {
+    return this.#now() > (this.#durableFrom ?? 0);
+  }
+
+  /** Where a blob goes at first: into memory when it is new, fits, and there is time. */
+  async #folderFor(blob: Blob): Promise<string> {
+    const memory = this.#memory;
+    const isBegun = (await sizeOf(partOf(this.folder, blob))) !== undefined;
+    if (memory === undefined || isBegun || this.#isLate) return this.folder;
+    if (blob.size > process.availableMemory() / MEMORY_SHARE) return this.folder;
+    await mkdir(memory, { recursive: true, mode: 0o700 });
+    const { type, bavail, bsize } = await statfs(memory);
+    return type === TMPFS_MAGIC && blob.size <= (bavail * bsize) / 2 ? memory : this.folder;
+  }
+
+  /** Brings to the disk what is in memory, for a later run. */
+  async keep(): Promise<void> {
+    for (const [digest, folder] of this.#found) {
+      if (folder === this.folder) continue;
+      await moveFile(this.path({ digest }), join(this.folder, digestHex(digest)));
+      this.#found.set(digest, this.folder);
+    }
   }
 
   /** Removes a blob; the next sync of its file system, or {@link Downloads.remove}, makes that durable. */
   async drop(blob: Pick<Blob, 'digest'>): Promise<void> {
     await rm(this.path(blob), { force: true });
+    this.#found.delete(blob.digest);
   }
 
   /** Removes blobs, whole or not, for good; says how many bytes that freed. */
   async remove(which: (digest: Digest) => boolean): Promise<number> {
     let freed = 0;
-    const names = await readdir(this.folder).catch(() => undefined);
-    if (names === undefined) return 0;
-    for (const name of names) {
-      const hex = name.endsWith(PART) ? name.slice(0, -PART.length) : name;
-      if (!/^[0-9a-f]{64}$/.test(hex) || !which(digestFromHex(hex))) continue;
-      const path = join(this.folder, name);
-      freed += (await sizeOf(path)) ?? 0;
-      await rm(path, { force: true });
+    for (const folder of this.#folders) {
+      const names = await readdir(folder).catch(() => undefined);
+      if (names === undefined) continue;
+      for (const name of names) freed += await removeFrom(folder, name, which);
+      // What is noted after this must not be on the disk without it.
+      await syncFolder(folder);
     }
-    // What is noted after this must not be on the disk without it.
-    await syncFolder(this.folder);
+    for (const digest of this.#found.keys()) if (which(digest)) this.#found.delete(digest);
     return freed;
   }
-
-  async #fetchPart(
-    source: ContentReader,
-    blob: Blob,
-    part: string,
-    options: FetchOptions,
-  ): Promise<void> {
-    const file = await open(part, APPEND, 0o600);
-    try {
-      const state = await readPart(part, blob);
-      if (state.size > blob.size) throw tooLong(blob, source.name);
-      for (let failures: Failures = { count: 0 }; state.size < blob.size; ) {
-        const before = state.size;
-        try {
-          await receive(source, blob, file, state, options);
-        } catch (thrown) {
-          const error = toSnapgateError(thrown);
-          failures = addFailure(failures, error, state.size - before);
-          await wait(failures.count, error.retryAfter, options);
-        }
-      }
-      if (digestFromHex(state.hash.digest('hex')) !== blob.digest) {
-        throw new SnapgateError('DIGEST_INVALID', `blob ${blob.digest} has another digest`, {
-          where: source.name,
-          hint: 'The registry or something before it changed the blob. It was deleted.',
-        });
-      }
-    } finally {
-      await file.close();
-    }
-  }
 }
 
-/** How much of a blob is there, and the digest so far. */
-type PartState = { size: number; readonly hash: Hash };
-
-async function readPart(path: string, blob: Blob): Promise<PartState> {
-  const state: PartState = { size: 0, hash: createHash('sha256') };
-  if (((await sizeOf(path)) ?? 0) > blob.size) return { ...state, size: blob.size + 1 };
-  for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES })) {
-    state.hash.update(chunk);
-    state.size += chunk.length;
-  }
-  return state;
+function partOf(folder: string, { digest }: Pick<Blob, 'digest'>): string {
+  return join(folder, `${digestHex(digest)}${PART}`);
 }
 
-async function receive(
-  source: ContentReader,
-  blob: Blob,
-  file: FileHandle,
-  state: PartState,
-  { signal, onBytes, pass = (body) => body }: FetchOptions,
-): Promise<void> {
-  const from = { offset: state.size, ...(signal === undefined ? {} : { signal }) };
-  for await (const chunk of pass(source.openBlob(blob, from))) {
-    await writeAll(file, chunk);
-    state.hash.update(chunk);
-    state.size += chunk.length;
-    onBytes?.(chunk.length);
-    buffersPassed(chunk.length);
-  }
-}
-
-async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    done += (await file.write(bytes, done)).bytesWritten;
-  }
-}
-
-/** Failures in a row, and the one that tells most. */
-type Failures = { readonly count: number; readonly short?: SnapgateError };
-
-/**
- * Adds a failure. Throws when it is one too many, or no failure of the line. A body that ends too
- * early is a broken line at first, and a lie when nothing comes after it.
- */
-function addFailure({ count, short }: Failures, error: SnapgateError, gained: number): Failures {
-  if (!LINE_ERRORS.includes(error.code)) throw error;
-  if ((error.retryAfter ?? 0) > LONGEST_WAIT) throw error;
-  const isShort = error.code === 'SIZE_INVALID';
-  const tells = isShort ? error : gained === 0 ? short : undefined;
-  const isAnswered = isShort || error.code === 'UPSTREAM_FAILED';
-  if (gained === 0 && isAnswered && tells !== undefined) throw tells;
-  const next = gained >= WORTH_BYTES ? 1 : count + 1;
-  if (next >= TRIES) throw tells ?? error;
-  return { count: next, ...(tells === undefined ? {} : { short: tells }) };
-}
-
-async function wait(
-  failures: number,
-  retryAfter: number | undefined,
-  { pause, signal }: FetchOptions,
-): Promise<void> {
-  const milliseconds = backOffSeconds(failures, BACK_OFF, retryAfter) * 1000;
-  if (pause !== undefined) await pause(milliseconds, signal);
-  else await sleep(milliseconds, undefined, signal === undefined ? {} : { signal });
-}
-
-function isLie({ code }: SnapgateError): boolean {
-  return code === 'SIZE_INVALID' || code === 'DIGEST_INVALID';
-}
-
-function tooLong(blob: Blob, where: string): SnapgateError {
-  return new SnapgateError('SIZE_INVALID', `more than ${blob.size} bytes of ${blob.digest}`, {
-    where,
+async function openPart(path: string, source: ContentReader, blob: Blob): Promise<BlobPart> {
+  if (((await sizeOf(path)) ?? 0) <= blob.size) return BlobPart.open(path);
+  await rm(path, { force: true });
+  throw new SnapgateError('SIZE_INVALID', `more than ${blob.size} bytes of ${blob.digest}`, {
+    where: source.name,
   });
 }
 
-async function sizeOf(path: string): Promise<number | undefined> {
-  try {
-    return (await stat(path)).size;
-  } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw thrown;
-  }
+async function removeFrom(
+  folder: string,
+  name: string,
+  which: (digest: Digest) => boolean,
+): Promise<number> {
+  const hex = name.endsWith(PART) ? name.slice(0, -PART.length) : name;
+  if (!/^[0-9a-f]{64}$/.test(hex) || !which(digestFromHex(hex))) return 0;
+  const path = join(folder, name);
+  const size = (await sizeOf(path)) ?? 0;
+  await rm(path, { force: true });
+  return size;
 }

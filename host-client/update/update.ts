@@ -131,6 +131,7 @@ async function runUpdate(
     return reportOf(run, manifest.digest, fullBytes, { method: 'none' });
   }
   const outcome = await obtainImage(run, source, target);
+  if (options.downloadOnly) await machine.downloads.keep();
   if (outcome.image === undefined) return reportOf(run, manifest.digest, fullBytes, outcome);
   const deployment = await deploy(run, outcome.image);
   await conclude();

@@ -82,7 +82,10 @@ describe('a chain of deltas', () => {
     // No deployment was made of it, and it never had the name of the channel.
     expect(deployments.all.map((one) => one.config)).not.toContain(second.config);
     const commits = storage.calls.filter((call) => call.startsWith('commit '));
-    expect(commits).toEqual([expect.stringMatching(/:id-/), expect.stringMatching(/:stable$/)]);
+    expect(commits).toEqual([
+      expect.stringMatching(/^commit \S+:id-\w+$/),
+      expect.stringMatching(/^commit \S+:stable \S+:id-\w+$/),
+    ]);
   });
 
   it.for([

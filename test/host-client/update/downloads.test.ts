@@ -78,6 +78,20 @@ describe('downloads', () => {
     expect(await readFile(downloads.path(BLOB))).toEqual(CONTENT);
   });
 
+  it('checks what an earlier run left whole, and fetches it again when it is damaged', async (ctx) => {
+    const folder = await temporaryFolder(ctx);
+    const path = join(folder, digestHex(BLOB.digest));
+    await writeFile(path, CONTENT);
+    const { reader, offsets } = source();
+    await new Downloads(folder).fetch(reader, BLOB);
+    expect(offsets).toEqual([]);
+    // As a crash may leave it.
+    await writeFile(path, Buffer.alloc(BLOB.size));
+    await new Downloads(folder).fetch(reader, BLOB);
+    expect(offsets).toEqual([0]);
+    expect(await readFile(path)).toEqual(CONTENT);
+  });
+
   it('gives up a line that brings nothing, and keeps what came', async (ctx) => {
     const downloads = new Downloads(await temporaryFolder(ctx));
     const nothing = { send: new Uint8Array(), fail: 'UPSTREAM_UNREACHABLE' } as const;
