@@ -94,6 +94,7 @@ export const MANUAL: ManPage = {
     ['/etc/snaphost/health.d/required.d/', 'checks that must pass after a boot'],
     ['/etc/snaphost/health.d/wanted.d/', 'checks whose failure is only reported'],
     ['/var/lib/snaphost/', 'downloads and records'],
+    ['/run/snaphost/downloads/', 'what a download brings in its first half minute'],
     ['/run/snaphost/status.json', 'what status --json printed after the last change'],
     [
       '/usr/share/doc/snaphost/MACHINE.md',
