@@ -35,7 +35,10 @@ export function workFiles(
           }
           buffersPassed(bytes.length);
         },
-        read: (target, offset) => readSync(fd, target, 0, target.length, offset),
+        read(target, offset) {
+          buffersPassed(target.length);
+          return readSync(fd, target, 0, target.length, offset);
+        },
         close: () => closeSync(fd),
       };
     },

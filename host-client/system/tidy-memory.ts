@@ -7,7 +7,7 @@ import { loadKoffi } from './koffi.ts';
 /** Bytes of buffers after which the garbage of them is collected. */
 const EVERY_BYTES = 8 * 1024 * 1024;
 /** Bytes outside of the heap that may be garbage. */
-const MOST_GARBAGE_BYTES = 12 * 1024 * 1024;
+const MOST_GARBAGE_BYTES = 6 * 1024 * 1024;
 
 /** Parameters of mallopt(3). */
 const M_TRIM_THRESHOLD = -1;
@@ -76,6 +76,8 @@ export function letGoOfCode(): void {
     const mappings = [...unchangedMappings(readFileSync('/proc/self/smaps', 'latin1'))];
     code = { advise, mappings };
     unmapCode();
+    // What was freed between blocks in use goes, too: the settings above are for the end alone.
+    loadKoffi().load(null).func('int malloc_trim(size_t pad)')(0);
   } catch {
     // Without /proc, or with another C library, they stay.
   }

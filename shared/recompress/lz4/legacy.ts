@@ -12,6 +12,7 @@ import { unpackLz4Block } from './unpack-block.ts';
 const MAGIC = Buffer.from([0x02, 0x21, 0x4c, 0x18]);
 const BLOCK = 8 * 1024 ** 2;
 const MAX_PACKED_BLOCK = packedBound(BLOCK);
+const COPY = 256 * 1024;
 
 /** The packed size of the block at `offset`, or undefined where the frame ends. */
 function blockSize(source: ByteSource, offset: number): number | undefined {
@@ -25,24 +26,36 @@ function blockSize(source: ByteSource, offset: number): number | undefined {
 /** Collects a stream into pieces of given sizes. */
 class Collector {
   readonly #chunks: Iterator<Uint8Array>;
-  #held = Buffer.alloc(0);
+  #rest: Uint8Array = new Uint8Array(0);
+  #space = Buffer.alloc(0);
 
   constructor(chunks: Iterable<Uint8Array>) {
     this.#chunks = chunks[Symbol.iterator]();
   }
 
+  /** The next `size` bytes, or fewer at the end; valid until the next call. */
   take(size: number): Buffer {
-    const parts = [this.#held];
-    let held = this.#held.length;
-    while (held < size) {
-      const next = this.#chunks.next();
-      if (next.done) break;
-      parts.push(Buffer.from(next.value));
-      held += next.value.length;
+    if (this.#space.length < size) this.#space = Buffer.allocUnsafeSlow(size);
+    let filled = 0;
+    while (filled < size) {
+      if (this.#rest.length === 0) {
+        const next = this.#chunks.next();
+        if (next.done) break;
+        this.#rest = next.value;
+      }
+      const piece = this.#rest.subarray(0, size - filled);
+      this.#space.set(piece, filled);
+      filled += piece.length;
+      this.#rest = this.#rest.subarray(piece.length);
     }
-    const all = Buffer.concat(parts);
-    this.#held = all.subarray(size);
-    return all.subarray(0, size);
+    return this.#space.subarray(0, filled);
+  }
+}
+
+/** Copies of a large buffer that is used again: small ones, which are collected soon. */
+function* copiesOf(bytes: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += COPY) {
+    yield new Uint8Array(bytes.subarray(at, at + COPY));
   }
 }
 
@@ -66,7 +79,7 @@ export const lz4LegacyFormat: Format = {
     const content = Buffer.allocUnsafe(BLOCK);
     for (let header = input.take(4); header.length === 4; header = input.take(4)) {
       const block = input.take(Math.min(header.readUInt32LE(), MAX_PACKED_BLOCK));
-      yield Uint8Array.prototype.slice.call(content, 0, unpackLz4Block(block, content));
+      yield* copiesOf(content.subarray(0, unpackLz4Block(block, content)));
     }
   },
 
@@ -92,14 +105,14 @@ export const lz4LegacyEncoder: Encoder = {
     const packer = new Lz4BlockPacker(readSettings(recipe, { level: [3, 9] }).level);
     const block = Buffer.allocUnsafe(BLOCK);
     let filled = 0;
-    const flush = () => {
+    function* flush() {
       const packed = packer.pack(block.subarray(0, filled));
-      const result = Buffer.allocUnsafe(4 + packed.length);
-      result.writeUInt32LE(packed.length);
-      result.set(packed, 4);
+      const size = Buffer.alloc(4);
+      size.writeUInt32LE(packed.length);
       filled = 0;
-      return result;
-    };
+      yield size;
+      yield* copiesOf(packed);
+    }
     yield MAGIC;
     for await (const bytes of content) {
       for (let at = 0; at < bytes.length; ) {
@@ -107,9 +120,9 @@ export const lz4LegacyEncoder: Encoder = {
         block.set(piece, filled);
         filled += piece.length;
         at += piece.length;
-        if (filled === BLOCK) yield flush();
+        if (filled === BLOCK) yield* flush();
       }
     }
-    if (filled > 0) yield flush();
+    if (filled > 0) yield* flush();
   },
 };
