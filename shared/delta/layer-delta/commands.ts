@@ -1,3 +1,4 @@
+import { BLOCK } from '../../tar/header.ts';
 import type { Piece, SourceFile } from '../piece.ts';
 import { invalidDelta } from './bytes.ts';
 import { EntryReader } from './entry-reader.ts';
@@ -21,6 +22,8 @@ export const COMMAND = {
   ENCODE: 6,
   FREE: 7,
 } as const;
+
+const ZEROS = new Uint8Array(BLOCK);
 
 /** Carries out the commands of a delta. */
 export class CommandReader {
@@ -68,25 +71,26 @@ export class CommandReader {
     for (;;) {
       if (commands.left > 0) {
         for (const step of this.#command(commands.byte())) {
-          if (step instanceof Promise) {
-            await step;
-            continue;
-          }
-          this.#output += step.bytes.length;
-          if (this.#output > this.#header.outputSize) {
-            throw invalidDelta('the delta makes more than it declares');
-          }
-          yield step;
+          if (step instanceof Promise) await step;
+          else yield this.#counted(step);
         }
         continue;
       }
       const found = await this.#segments.next();
+      if (found === 'next') continue;
+      for (const piece of this.#operations.rest()) yield this.#counted(piece);
       if (found === 'end') break;
-      if (found !== 'next') this.#restart(found);
+      this.#restart(found);
     }
     if (this.#output < this.#header.outputSize) {
       throw invalidDelta('the delta makes less than it declares');
     }
+  }
+
+  #counted(piece: Piece): Piece {
+    this.#output += piece.bytes.length;
+    if (this.#output <= this.#header.outputSize) return piece;
+    throw invalidDelta('the delta makes more than it declares');
   }
 
   async close(): Promise<void> {
@@ -150,6 +154,7 @@ export class CommandReader {
         this.#observe({ kind: 'other' });
         return;
       case COMMAND.BUILD:
+        yield* this.#operations.rest();
         yield this.#partsReader.build();
         this.#observe({ kind: 'part', part: this.#parts.next - 1 });
         return;
@@ -171,10 +176,10 @@ export class CommandReader {
   *#keep(count: number): Generator<Piece, void, void> {
     for (let i = 0; i < count; i += 1) {
       const { records, facts, padding } = this.#entries.at(this.#pointer);
-      yield { bytes: joinRecords(records) };
+      yield* this.#operations.put(joinRecords(records));
       if (facts.size > 0) {
         yield* this.#operations.whole(this.#options.source.open(facts.path), facts.size);
-        if (padding.length > 0) yield { bytes: padding };
+        yield* this.#operations.put(padding);
       }
       this.#pointer += 1;
     }
@@ -185,7 +190,7 @@ export class CommandReader {
     const { size } = facts;
     this.#moveTo(pointer);
     this.#observe({ kind: 'headers', path: facts.path });
-    yield { bytes: joinRecords(records) };
+    yield* this.#operations.put(joinRecords(records));
     if (size === 0) return;
     const defaultSource = () => this.#options.source.open((reference?.facts ?? facts).path);
     const { commands } = this.#segments.streams;
@@ -194,7 +199,7 @@ export class CommandReader {
     else if (content === 1) yield* this.#operations.run(size, defaultSource);
     else throw invalidDelta('the content of an entry is of an unknown kind');
     this.#observe({ kind: 'content', path: facts.path });
-    if (paddingOf(size) > 0) yield { bytes: new Uint8Array(paddingOf(size)) };
+    yield* this.#operations.put(ZEROS.subarray(0, paddingOf(size)));
   }
 
   async #encode(): Promise<void> {

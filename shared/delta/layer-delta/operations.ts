@@ -65,12 +65,11 @@ export class Operations {
   }
 
   /**
-   * Yields `size` bytes. `defaultSource` is the first in the table of sources; it is opened when it
+   * Yields `size` bytes, the last ones perhaps with what follows. `defaultSource` is the first in the table of sources; it is opened when it
    * is used. Throws DELTA_INVALID, DELTA_SOURCE_MISMATCH.
    */
   *run(size: number, defaultSource?: () => SourceFile): Generator<Step, void, void> {
     this.#sources = new SourceTable(defaultSource);
-    this.#filled = 0;
     this.#mode = MODE.PLAIN;
     const { operations, lengths } = this.#context.streams;
     for (let left = size; left > 0; ) {
@@ -97,6 +96,21 @@ export class Operations {
         this.#small(code, length);
       }
     }
+  }
+
+  /** Yields bytes as they are. */
+  *put(bytes: Uint8Array): Generator<Piece, void, void> {
+    if (OUTPUT_BYTES - this.#filled < bytes.length) yield* this.rest();
+    if (bytes.length > OUTPUT_BYTES) {
+      yield { bytes };
+      return;
+    }
+    this.#output.set(bytes, this.#filled);
+    this.#filled += bytes.length;
+  }
+
+  /** Yields what is held back, to come out with what follows. */
+  *rest(): Generator<Piece, void, void> {
     if (this.#filled > 0) yield this.#flush();
   }
 
@@ -105,6 +119,7 @@ export class Operations {
     if (file.size !== size && !this.#context.isDry) {
       throw sourceMismatch('a source file is of another size than the delta says', file.path);
     }
+    yield* this.rest();
     for (let offset = 0; offset < size; ) {
       const bytes = this.#output.subarray(0, Math.min(OUTPUT_BYTES, size - offset));
       this.#window.read(file, bytes, offset);

@@ -46,6 +46,7 @@ export class PartsReader {
         if (step instanceof Promise) await step;
         else write(step.bytes);
       }
+      for (const { bytes } of operations.rest()) write(bytes);
     });
   }
 
