@@ -70,12 +70,14 @@ export type CreatedDelta = {
 };
 
 /** What the process takes besides: its code, heaps and buffers, with those of its threads. */
-const BASE_BYTES = 220 * 1024 * 1024;
+const BASE_BYTES = 200 * 1024 * 1024;
 /** What the coders of all streams take while a layer is written. */
-const CODER_BYTES = 250 * 1024 * 1024;
-/** Memory allowed for each entry of an image; measured were 2400 bytes. */
-const ENTRY_BYTES = 3072;
-const MIN_WORKER_BYTES = 48 * 1024 * 1024;
+const CODER_BYTES = 270 * 1024 * 1024;
+/** What the entries of both images may always take. */
+const MIN_ENTRY_BYTES = 32 * 1024 * 1024;
+/** How much of that the source may take at most, of which more is kept than of the target. */
+const SOURCE_SHARE = 0.6;
+const MIN_WORKER_BYTES = 24 * 1024 * 1024;
 /**
  * Base-2 logarithm of the largest window; the own format has one for each of its streams. Small layers
  * get smaller ones. Of a tar-diff of 27.4 MB, 25 would save 9 kB, and the machine that unpacks holds
@@ -129,8 +131,10 @@ class DeltaWork {
   readonly #signal: AbortSignal;
   readonly #progress: Progress;
   readonly #pool: WorkerPool;
-  readonly #workerBytes: number;
-  readonly #aloneBytes: number;
+  /** Memory for the worker threads while nothing else takes any, in bytes. */
+  readonly #room: number;
+  /** What the entries of both images may take. */
+  readonly #entryBytes: number;
   readonly #spooling: SourceStoreOptions;
   /** Temporary files of layer deltas by their digest. */
   readonly #deltas = new Map<Digest, string>();
@@ -139,7 +143,7 @@ class DeltaWork {
   readonly #effort: Effort;
   #installedBytes = 0;
   #windowBytes = 0;
-  #room = 0;
+  #temporaryBytes = 0;
   #encodeSeconds = 0;
 
   constructor(options: CreateDeltaOptions, layers: PlanLayer[], folder: string) {
@@ -150,11 +154,11 @@ class DeltaWork {
     this.#folder = folder;
     this.#signal = options.signal ?? new AbortController().signal;
     const { memoryBytes = 1024 ** 3, limits = DEFAULT_LAYER_LIMITS } = options;
-    const room = memoryBytes - BASE_BYTES - CODER_BYTES;
-    this.#aloneBytes = memoryBytes - BASE_BYTES;
+    this.#room = memoryBytes - BASE_BYTES;
+    const shared = this.#room - CODER_BYTES;
     const wanted = options.workers ?? Math.min(4, availableParallelism());
-    const count = Math.max(1, Math.min(wanted, Math.floor(room / MIN_WORKER_BYTES)));
-    this.#workerBytes = Math.max(MIN_WORKER_BYTES, Math.floor(room / count));
+    const count = Math.max(1, Math.min(wanted, Math.floor(shared / MIN_WORKER_BYTES / 2)));
+    this.#entryBytes = Math.max(MIN_ENTRY_BYTES, shared - count * MIN_WORKER_BYTES);
     this.#progress = new Progress(options.source, layers, options.onProgress);
     this.#pool = new WorkerPool(count);
     this.#signal.addEventListener('abort', this.#onAbort);
@@ -162,7 +166,10 @@ class DeltaWork {
       ...{ folder, pool: this.#pool, signal: this.#signal },
       budget: new DiskBudget(options.diskBytes ?? 64 * 1024 ** 3),
       limits,
-      maxEntries: Math.min(limits.tar.maxEntries, Math.floor(memoryBytes / ENTRY_BYTES)),
+      entries: {
+        maxEntries: limits.tar.maxEntries,
+        maxEntryBytes: this.#entryBytes * SOURCE_SHARE,
+      },
       index: options.indexFolder === undefined ? undefined : new ContentIndex(options.indexFolder),
       onRead: (bytes) => this.#progress.onRead(bytes),
     };
@@ -203,7 +210,14 @@ class DeltaWork {
     const { target } = this.#options;
     const original = target.manifest.layers[index] as Descriptor;
     const { diffId } = this.#layers[index] as PlanLayer;
-    const layer = await spoolTargetLayer(target, index, this.#spooling);
+    const { maxSamples } = store.contents;
+    const layer = await spoolTargetLayer(target, index, maxSamples, {
+      ...this.#spooling,
+      entries: {
+        ...this.#spooling.entries,
+        maxEntryBytes: this.#entryBytes - store.entryBytes,
+      },
+    });
     try {
       this.#installedBytes += layer.installedBytes;
       const { level } = this.#effort;
@@ -211,7 +225,7 @@ class DeltaWork {
       const recipes = await KeptRecipes.of(this.#spooling.index, diffId);
       const made = await makeLayerDelta(layer, {
         ...{ store, chooser, pool: this.#pool },
-        ...{ workerBytes: this.#workerBytes, aloneBytes: this.#aloneBytes },
+        ...this.#memory(store.entryBytes + layer.entryBytes),
         effort: this.#effort,
         ...{ folder: this.#folder, name: `delta-${index}`, diffId, maxBytes: original.size },
         ...{ packing, signal: this.#signal },
@@ -227,7 +241,7 @@ class DeltaWork {
       const to = original.digest;
       if (made === undefined) return { blob: original, to, tarBytes };
       this.#deltas.set(made.digest, made.path);
-      this.#room = Math.max(this.#room, made.room);
+      this.#temporaryBytes = Math.max(this.#temporaryBytes, made.room);
       this.#encodeSeconds += made.encodeSeconds;
       this.#windowBytes = Math.max(this.#windowBytes, 2 ** packing.windowLog);
       this.#layers[index] = { diffId, kind: 'delta', bytes: made.size };
@@ -244,11 +258,18 @@ class DeltaWork {
     }
   }
 
+  /** What encoders and searches may take beside so many bytes for entries. */
+  #memory(entryBytes: number): { workerBytes: number; aloneBytes: number } {
+    const aloneBytes = Math.max(MIN_WORKER_BYTES, this.#room - entryBytes);
+    const share = Math.floor((aloneBytes - CODER_BYTES) / this.#pool.size);
+    return { workerBytes: Math.max(MIN_WORKER_BYTES, share), aloneBytes };
+  }
+
   #bounds() {
     const isDelta = this.#deltas.size > 0;
     return {
       ...(isDelta ? { format: formatNote(this.#format) } : {}),
-      temporaryBytes: this.#room,
+      temporaryBytes: this.#temporaryBytes,
       installedBytes: this.#installedBytes,
       windowBytes: this.#windowBytes * STREAM_COUNT[this.#format.kind],
       ...(this.#encodeSeconds === 0 ? {} : { encodeSeconds: this.#encodeSeconds }),

@@ -68,6 +68,10 @@ async function open({ file: path, stretch, folder, maxBytes, prove }: OpenReques
     onDearer: (bytes: number) => {
       dearest = Math.max(dearest, bytes);
     },
+    // An encoder that collects its content has it twice until then.
+    onRead: (bytes: number) => {
+      if (bytes > LARGE) collectGarbage();
+    },
   };
   const parts = await openPacked(source, { scratch, proving, maxBytes });
   if (stretch.size > LARGE) collectGarbage();

@@ -37,7 +37,7 @@ export async function* planFiles(
   let next = 0;
   for (let i = 0; i < layer.files.length; i += 1) {
     for (; next < layer.files.length && ahead.length < LOOK_AHEAD; next += 1) {
-      const plan = planFile(layer, layer.files[next] as TargetFile, options);
+      const plan = planFile(layer, layer.files.at(next) as TargetFile, options);
       // Who waits for an earlier one must not make this an unhandled rejection.
       plan.catch(() => {});
       ahead.push(plan);

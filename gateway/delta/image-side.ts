@@ -24,27 +24,51 @@ export type LayerLimits = { readonly unpack: UnpackLimits; readonly tar: TarLimi
 
 export const DEFAULT_LAYER_LIMITS: LayerLimits = {
   unpack: DEFAULT_UNPACK_LIMITS,
-  // Each entry of a source is kept in memory, at some hundred bytes.
-  tar: { ...DEFAULT_TAR_LIMITS, maxEntries: 1_000_000 },
+  // What is kept of each entry in memory is bounded besides.
+  tar: { ...DEFAULT_TAR_LIMITS, maxEntries: 4_000_000 },
 };
 
-/** Counts the entries of an image: each is kept in memory. */
-export class EntryCount {
-  readonly #most: number;
-  #count = 0;
+/** Memory for an entry besides the bytes of its path. */
+const ENTRY_BYTES = 170;
 
-  constructor(most: number) {
-    this.#most = most;
+/** How many entries an image may have, and what is kept of them in memory, in bytes. */
+export type EntryLimits = { readonly maxEntries: number; readonly maxEntryBytes: number };
+
+/** Counts the entries of an image, and the memory that they take. */
+export class EntryCount {
+  readonly #limits: EntryLimits;
+  #count = 0;
+  #bytes = 0;
+
+  constructor(limits: EntryLimits) {
+    this.#limits = limits;
+  }
+
+  /** Memory taken so far. */
+  get bytes(): number {
+    return this.#bytes;
   }
 
   /** Takes one more. Throws LIMIT_EXCEEDED. */
-  add(): void {
+  add(path: string): void {
+    const { maxEntries } = this.#limits;
     this.#count += 1;
-    if (this.#count <= this.#most) return;
-    throw new SnapgateError('LIMIT_EXCEEDED', `an image has more than ${this.#most} entries`, {
-      hint: 'Allow more memory for making deltas, or pull the image as it is.',
-    });
+    if (this.#count > maxEntries) throw tooMany(`an image has more than ${maxEntries} entries`);
+    this.take(ENTRY_BYTES + path.length);
   }
+
+  /** Takes memory for what is there. Throws LIMIT_EXCEEDED. */
+  take(bytes: number): void {
+    this.#bytes += bytes;
+    if (this.#bytes <= this.#limits.maxEntryBytes) return;
+    throw tooMany(`the ${this.#count} first entries of an image take the memory that is for them`);
+  }
+}
+
+function tooMany(message: string): SnapgateError {
+  return new SnapgateError('LIMIT_EXCEEDED', message, {
+    hint: 'Allow more memory for making deltas, or pull the image as it is.',
+  });
 }
 
 /** The tar stream of a layer, checked against its diff_id. Throws as {@link unpackLayer}. */

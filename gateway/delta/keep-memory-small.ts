@@ -12,6 +12,7 @@ const SEMI_SPACE_MB = 4;
 export const YOUNG_GENERATION_MB = 3 * SEMI_SPACE_MB;
 
 let isSmall = false;
+let trim: (() => void) | undefined;
 
 /**
  * Has the C library give freed memory back to the system. By default each thread keeps its own, and
@@ -26,7 +27,14 @@ export function keepMemorySmall(): void {
     const set = koffi.load(null).func('int mallopt(int param, int value)');
     set(M_ARENA_MAX, 1);
     set(M_MMAP_THRESHOLD, MAPPED_BYTES);
+    const trimHeap = koffi.load(null).func('int malloc_trim(size_t pad)');
+    trim = () => trimHeap(0);
   } catch {
     // Another C library; all works as well, with more memory.
   }
+}
+
+/** Has the C library give back what is free between what is used. */
+export function giveBackMemory(): void {
+  trim?.();
 }

@@ -2,14 +2,17 @@ import { SnapgateError } from '../../shared/errors.ts';
 import type { TarEntry } from '../../shared/tar/entry.ts';
 import { entryParts, linkParts } from './entry-path.ts';
 
-type Folder<Content> = { readonly kind: 'folder'; readonly entries: Map<string, Place<Content>> };
+/** With the number of the layer that put it into its folder (0: made as a parent). */
+type Folder<Content> = {
+  readonly kind: 'folder';
+  readonly entries: Map<string, Node<Content>>;
+  layer: number;
+};
 type Node<Content> =
   | Folder<Content>
-  | { readonly kind: 'file'; readonly content: Content }
-  | { readonly kind: 'symlink'; readonly target: string }
-  | { readonly kind: 'other' };
-/** A name in a folder, and the number of the layer that put it there (0: made as a parent). */
-type Place<Content> = { node: Node<Content>; layer: number };
+  | { readonly kind: 'file'; readonly content: Content; readonly layer: number }
+  | { readonly kind: 'symlink'; readonly target: string; readonly layer: number }
+  | { readonly kind: 'other'; readonly layer: number };
 
 const WHITEOUT = '.wh.';
 const OPAQUE = '.wh..wh..opq';
@@ -23,7 +26,7 @@ const MAX_LINKS = 40;
  * specification, "Applying Changesets"), of which only the regular files are of interest.
  */
 export class MergedTree<Content> {
-  readonly #root: Folder<Content> = { kind: 'folder', entries: new Map() };
+  readonly #root: Folder<Content> = { kind: 'folder', entries: new Map(), layer: 0 };
   #layer = 0;
 
   /** Starts a layer: the entries that follow are its own. */
@@ -55,7 +58,7 @@ export class MergedTree<Content> {
     const pending: [string, Folder<Content>][] = [['', this.#root]];
     for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
       const [prefix, folder] = next;
-      for (const [name, { node }] of folder.entries) {
+      for (const [name, node] of folder.entries) {
         if (node.kind === 'file') yield [prefix + name, node.content];
         if (node.kind === 'folder') pending.push([`${prefix}${name}/`, node]);
       }
@@ -64,27 +67,28 @@ export class MergedTree<Content> {
 
   #put(folder: Folder<Content>, name: string, entry: TarEntry, content: Content): void {
     const before = folder.entries.get(name);
-    if (before?.node.kind === 'folder' && entry.type === 'directory') {
+    if (before?.kind === 'folder' && entry.type === 'directory') {
       before.layer = this.#layer;
       return;
     }
     // What stood here goes first: a hard link to itself finds nothing.
     folder.entries.delete(name);
-    folder.entries.set(name, { node: this.#node(entry, content), layer: this.#layer });
+    folder.entries.set(ownText(name), this.#node(entry, content));
   }
 
   #node(entry: TarEntry, content: Content): Node<Content> {
+    const layer = this.#layer;
     switch (entry.type) {
       case 'file':
-        return { kind: 'file', content };
+        return { kind: 'file', content, layer };
       case 'directory':
-        return { kind: 'folder', entries: new Map() };
+        return { kind: 'folder', entries: new Map(), layer };
       case 'symlink':
-        return { kind: 'symlink', target: entry.linkPath };
+        return { kind: 'symlink', target: entry.linkPath, layer };
       case 'hardlink':
-        return this.#linked(entry);
+        return { ...this.#linked(entry), layer };
       default:
-        return { kind: 'other' };
+        return { kind: 'other', layer };
     }
   }
 
@@ -92,7 +96,7 @@ export class MergedTree<Content> {
     const parts = linkParts(entry.linkPath);
     const name = parts.pop();
     const folder = name === undefined ? undefined : this.#find(parts, false);
-    const node = folder?.entries.get(name ?? '')?.node;
+    const node = folder?.entries.get(name ?? '');
     if (node !== undefined && node.kind !== 'folder') return node;
     throw invalid(entry.path, `a hard link leads to ${entry.linkPath}, which is no file`);
   }
@@ -134,8 +138,8 @@ export class MergedTree<Content> {
   #hideBelow(folder: Folder<Content>): void {
     const pending = [folder];
     for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-      for (const [name, { node, layer }] of next.entries) {
-        if (layer !== this.#layer) next.entries.delete(name);
+      for (const [name, node] of next.entries) {
+        if (node.layer !== this.#layer) next.entries.delete(name);
         else if (node.kind === 'folder') pending.push(node);
       }
     }
@@ -147,11 +151,16 @@ function childOf<Content>(
   name: string,
   makes: boolean,
 ): Node<Content> | undefined {
-  const found = folder.entries.get(name)?.node;
+  const found = folder.entries.get(name);
   if (found !== undefined || !makes) return found;
-  const node: Node<Content> = { kind: 'folder', entries: new Map() };
-  folder.entries.set(name, { node, layer: 0 });
+  const node: Node<Content> = { kind: 'folder', entries: new Map(), layer: 0 };
+  folder.entries.set(ownText(name), node);
   return node;
+}
+
+/** The same text, which does not hold on to the longer one that it was cut from. */
+function ownText(text: string): string {
+  return Buffer.from(text, 'latin1').toString('latin1');
 }
 
 function whiteOut<Content>(folder: Folder<Content>, name: string, path: string): void {

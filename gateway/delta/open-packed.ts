@@ -58,6 +58,8 @@ export type Proving = {
   readonly onDearer?: (memoryBytes: number) => void;
   /** Recipes that were proved before, for this very file. */
   readonly known?: readonly KnownRecipe[];
+  /** Called whenever a content of so many bytes was read for an encoder, before that goes on. */
+  readonly onRead?: (bytes: number) => void;
 };
 
 /** Content of a stream that is larger than this many times the stream is left packed. */
@@ -137,7 +139,7 @@ async function prove(
   source: ByteSource,
   part: PackedPart,
   content: ByteSource,
-  { encoders, known = [], ...budget }: Proving,
+  { encoders, known = [], onRead, ...budget }: Proving,
 ): Promise<ProvedRecipe | undefined> {
   const sha256 = sha256Of(content);
   const { offset, size } = part;
@@ -146,7 +148,7 @@ async function prove(
     const encoder = encoders.get(parseRecipe(proved.text).encoder);
     if (encoder !== undefined && proved.memoryBytes <= budget.maxMemoryBytes) return proved;
   }
-  const again = { size: content.size, open: () => chunksOf(content, 0, content.size) };
+  const again = { size: content.size, open: () => chunksOf(content, onRead) };
   const recipe = await findRecipe(encoders, source, part, again, budget);
   if (recipe === undefined) return undefined;
   const { memoryBytes, secondsPerMegabyte } = recipeCost(encoders, recipe, content.size);
@@ -179,6 +181,7 @@ function hashed(content: ByteSource, from: number, to: number): Member {
   return { offset: from, size: to - from, sha256: sha256Of(content, from, to) };
 }
 
-async function* chunksOf(source: ByteSource, offset: number, size: number) {
-  yield* readChunks(source, offset, size);
+async function* chunksOf(source: ByteSource, onRead: Proving['onRead']) {
+  yield* readChunks(source, 0, source.size);
+  onRead?.(source.size);
 }

@@ -1,6 +1,7 @@
 import { encoderBytes, type Recompression } from '../../shared/delta/machine-class.ts';
 import type { FoundMatches, OpenedFile, Stretch } from './delta-work.ts';
 import { type FilePlan, type PlanOptions, planFile } from './file-plans.ts';
+import { HashTable } from './hash-table.ts';
 import type { KeptRecipes } from './kept-recipes.ts';
 import type { OpenedPart, OpenedStream, SpooledStretch } from './open-packed.ts';
 import type { Source } from './source-choice.ts';
@@ -72,8 +73,11 @@ export class OwnPlans {
   readonly #options: OwnPlanOptions;
   readonly #plans = new Map<number, Promise<OwnPlan>>();
   /** Files that no source has, by the digest of their content. */
-  readonly #changed = new Map<string, number>();
-  readonly #opened = new Map<SourceContent, Promise<readonly OpenedPart[] | undefined>>();
+  readonly #changed = new HashTable();
+  /** Those of them that are large. */
+  readonly #large: number[] = [];
+  /** Sources by the number of their content. */
+  readonly #opened = new Map<number, Promise<readonly OpenedPart[] | undefined>>();
   /** Files that were opened beforehand, by their number. */
   readonly #prepared = new Map<number, readonly OpenedPart[] | undefined>();
   #next = 0;
@@ -85,8 +89,11 @@ export class OwnPlans {
     this.#options = options;
     this.#allowance = 4 * MAX_OPENED.any + MAX_OPENED.layer * layer.spool.size;
     if (options.machines === undefined) return;
-    for (const [i, file] of layer.files.entries()) {
-      if (options.chooser.choose(file).same === undefined) this.#changed.set(file.facts.sha256, i);
+    for (let i = 0; i < layer.files.length; i += 1) {
+      const file = layer.files.at(i) as TargetFile;
+      if (options.chooser.same(file) !== undefined) continue;
+      this.#changed.set(keyOf(file.facts.sha256), i);
+      if (file.size >= MIN_DEAR) this.#large.push(i);
     }
   }
 
@@ -98,9 +105,7 @@ export class OwnPlans {
     const { machines, pool, workerBytes, aloneBytes } = this.#options;
     if (machines === undefined || encoderBytes(machines) <= workerBytes) return;
     const dear: number[] = [];
-    const large = [...this.#changed.values()]
-      .filter((index) => (this.#layer.files[index]?.size ?? 0) >= MIN_DEAR)
-      .values();
+    const large = this.#large.values();
     const work = async () => {
       for (const index of large) {
         const { parts, dearest } = await this.#open(index, workerBytes, machines);
@@ -133,7 +138,7 @@ export class OwnPlans {
   #start(index: number): Promise<OwnPlan> {
     const known = this.#plans.get(index);
     if (known !== undefined) return known;
-    const plan = this.#plan(index, this.#layer.files[index] as TargetFile);
+    const plan = this.#plan(index, this.#layer.files.at(index) as TargetFile);
     // Who waits for an earlier one must not make this an unhandled rejection.
     plan.catch(() => {});
     this.#plans.set(index, plan);
@@ -142,7 +147,7 @@ export class OwnPlans {
 
   async #plan(index: number, file: TargetFile): Promise<OwnPlan> {
     const { chooser, machines, workerBytes } = this.#options;
-    if (machines === undefined || file.size < MIN_OPENED || chooser.choose(file).same) {
+    if (machines === undefined || file.size < MIN_OPENED || chooser.same(file)) {
       return planFile(this.#layer, file, this.#options);
     }
     const opened = this.#prepared.has(index)
@@ -164,7 +169,7 @@ export class OwnPlans {
   /** Opens a file by its number, with encoders that take at most so many bytes of memory. */
   async #open(index: number, memoryBytes: number, machines: Recompression): Promise<OpenedFile> {
     const { pool, folder, recipes } = this.#options;
-    const { offset, size, facts } = this.#layer.files[index] as TargetFile;
+    const { offset, size, facts } = this.#layer.files.at(index) as TargetFile;
     const opened = await pool.run({
       ...{ kind: 'open', file: this.#layer.spool.path, folder },
       ...{ stretch: { offset, size }, maxBytes: this.#allowed(size) },
@@ -191,8 +196,9 @@ export class OwnPlans {
     }
     const like = await this.#like(part.content, base);
     const shared = part.members.flatMap(({ offset, size, sha256 }) => {
-      const index = this.#changed.get(sha256);
-      return index === undefined ? [] : [{ offset, size, file: index }];
+      const file = this.#changed.get(keyOf(sha256));
+      const isSame = file !== undefined && this.#layer.files.at(file)?.facts.sha256 === sha256;
+      return isSame ? [{ offset, size, file }] : [];
     });
     return { kind: 'packed', stream: part, shared, ...(like === undefined ? {} : { like }) };
   }
@@ -210,7 +216,7 @@ export class OwnPlans {
 
   /** The parts of a source file; each is opened once. */
   #openSource(content: SourceContent): Promise<readonly OpenedPart[] | undefined> {
-    const known = this.#opened.get(content);
+    const known = this.#opened.get(content.index);
     if (known !== undefined) return known;
     const { pool, store, folder } = this.#options;
     const opening = pool
@@ -223,7 +229,7 @@ export class OwnPlans {
         this.#count(parts ?? []);
         return parts;
       });
-    this.#opened.set(content, opening);
+    this.#opened.set(content.index, opening);
     return opening;
   }
 
@@ -239,6 +245,11 @@ export class OwnPlans {
   #allowed(size: number): number {
     return Math.max(0, Math.min(this.#allowance, MAX_OPENED.any + MAX_OPENED.file * size));
   }
+}
+
+/** What is looked up of a digest in hex digits: its first 52 bits. */
+function keyOf(sha256: string): number {
+  return Number.parseInt(sha256.slice(0, 13), 16);
 }
 
 /** What a part of a file is like: the part of the source in the same place of its kind. */

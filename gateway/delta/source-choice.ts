@@ -1,3 +1,4 @@
+import { HashGroups, hashOf } from './hash-table.ts';
 import { resemblance } from './sketch.ts';
 import type { SourceContent, SourceStore } from './source-store.ts';
 import type { TargetFile } from './target-layer.ts';
@@ -17,79 +18,120 @@ export type SourceChoice = {
 const MAX_NAMED = 64;
 /** A sample that more sources than this share says nothing. */
 const MAX_SHARING = 32;
+const NONE = 0xffffffff;
 /** Sources without a name in common must share this much of their samples. */
 const MIN_RESEMBLANCE = 2 / 16;
 
 /** Finds sources for files: by content, by path, by name without version, by resemblance. */
 export class SourceChooser {
-  readonly #byDigest = new Map<string, Source>();
-  readonly #byPath = new Map<string, Source>();
-  readonly #byVersionless = new Map<string, Source[]>();
-  readonly #byName = new Map<string, Source[]>();
+  readonly #store: SourceStore;
   readonly #candidates: number;
-  readonly #bySample = new Map<number, Source[]>();
+  /** Contents by their digest; files by what their paths are without numbers. */
+  readonly #byDigest: HashGroups;
+  readonly #byVersionless: HashGroups;
+  readonly #byName: HashGroups;
+  /** Samples by their value, numbered through all contents, and the content of each. */
+  readonly #bySample: HashGroups;
+  readonly #sampled: Uint32Array;
+  /** The first file of each content. */
+  readonly #fileOf: Uint32Array;
 
   /** `candidates` is how many sources are at most named for one file. */
   constructor(store: SourceStore, candidates: number) {
+    const { contents, fileCount } = store;
+    this.#store = store;
     this.#candidates = candidates;
-    const sketched = new Set<SourceContent>();
-    for (const [path, content] of store.files) {
-      if (content.size === 0) continue;
-      const source = { path, content };
-      this.#byPath.set(path, source);
-      if (!this.#byDigest.has(content.facts.sha256)) {
-        this.#byDigest.set(content.facts.sha256, source);
+    this.#byDigest = new HashGroups(contents.length);
+    this.#byVersionless = new HashGroups(fileCount);
+    this.#byName = new HashGroups(fileCount);
+    this.#bySample = new HashGroups(contents.sampleCount);
+    this.#sampled = new Uint32Array(contents.sampleCount);
+    this.#fileOf = new Uint32Array(contents.length).fill(NONE);
+    for (let file = 0; file < fileCount; file += 1) {
+      const content = store.contentOf(file);
+      if (contents.size(content) === 0) continue;
+      const path = store.path(file);
+      this.#byVersionless.add(hashOf(versionless(path)), file, MAX_NAMED);
+      this.#byName.add(hashOf(versionless(baseName(path))), file, MAX_NAMED);
+      if (this.#fileOf[content] !== NONE) continue;
+      this.#fileOf[content] = file;
+      if (this.#holding(contents.digestStart(content), contents.digest(content)) === undefined) {
+        this.#byDigest.add(contents.digestStart(content), content, Number.POSITIVE_INFINITY);
       }
-      add(this.#byVersionless, versionless(path), source, MAX_NAMED);
-      add(this.#byName, versionless(baseName(path)), source, MAX_NAMED);
-      if (sketched.has(content)) continue;
-      sketched.add(content);
-      for (const sample of content.facts.sketch) {
-        add(this.#bySample, sample, source, MAX_SHARING + 1);
+      const first = contents.firstSample(content);
+      for (const [i, sample] of contents.sketch(content).entries()) {
+        this.#sampled[first + i] = content;
+        this.#bySample.add(sample, first + i, MAX_SHARING + 1);
       }
     }
   }
 
-  choose({ path, size, facts }: TargetFile): SourceChoice {
-    const own = this.#byPath.get(path);
-    const isSame = own?.content.facts.sha256 === facts.sha256;
-    const same = isSame ? own : this.#byDigest.get(facts.sha256);
-    if (same !== undefined) return { same, similar: [] };
-    const scores = new Map<SourceContent, { source: Source; alike: number; score: number }>();
-    const consider = (source: Source, bonus: number) => {
-      const { content } = source;
-      const alike = resemblance(facts.sketch, content.facts.sketch);
-      const sizes = Math.min(size, content.size) / Math.max(size, content.size);
-      const score = alike * 4 + bonus + sizes / 4;
-      if (score > (scores.get(content)?.score ?? 0)) scores.set(content, { source, alike, score });
-    };
-    if (own !== undefined) consider(own, 1);
-    for (const source of this.#byVersionless.get(versionless(path)) ?? []) consider(source, 0.75);
-    for (const source of this.#byName.get(versionless(baseName(path))) ?? []) consider(source, 0.5);
-    for (const source of this.#resembling(facts.sketch)) consider(source, 0);
-    // A name alone is reason enough to compare one source, and not for more.
-    const ranked = [...scores.values()]
-      .sort((a, b) => b.score - a.score)
-      .filter(({ alike }, i) => i === 0 || alike > 0);
-    return { similar: ranked.slice(0, this.#candidates).map(({ source }) => source) };
+  /** A source with the same content; the one with the same path if that is one. */
+  same({ path, size, facts: { sha256 } }: TargetFile): Source | undefined {
+    const store = this.#store;
+    if (size === 0) return undefined;
+    const own = store.fileAt(path);
+    if (own !== undefined && store.contents.digest(store.contentOf(own)) === sha256) {
+      return { path, content: store.content(store.contentOf(own)) };
+    }
+    const content = this.#holding(Number.parseInt(sha256.slice(0, 8), 16) | 0, sha256);
+    if (content === undefined) return undefined;
+    return { path: store.path(this.#fileOf[content] ?? 0), content: store.content(content) };
   }
 
-  #resembling(sketch: Uint32Array): Source[] {
-    const counts = new Map<Source, number>();
+  choose(target: TargetFile): SourceChoice {
+    const same = this.same(target);
+    if (same !== undefined) return { same, similar: [] };
+    const { path, size, facts } = target;
+    const store = this.#store;
+    const { contents } = store;
+    const ownFile = store.fileAt(path);
+    const scores = new Map<number, { file: number; alike: number; score: number }>();
+    const consider = (file: number, bonus: number) => {
+      const content = store.contentOf(file);
+      const alike = resemblance(facts.sketch, contents.sketch(content));
+      const oldSize = contents.size(content);
+      const score = alike * 4 + bonus + Math.min(size, oldSize) / Math.max(size, oldSize) / 4;
+      if (score > (scores.get(content)?.score ?? 0)) {
+        scores.set(content, { file, alike, score });
+      }
+    };
+    if (ownFile !== undefined && contents.size(store.contentOf(ownFile)) > 0) consider(ownFile, 1);
+    for (const file of this.#byVersionless.of(hashOf(versionless(path)))) consider(file, 0.75);
+    for (const file of this.#byName.of(hashOf(versionless(baseName(path))))) consider(file, 0.5);
+    for (const content of this.#resembling(facts.sketch)) {
+      consider(this.#fileOf[content] ?? 0, 0);
+    }
+    // A name alone is reason enough to compare one source, and not for more.
+    const ranked = [...scores]
+      .sort(([, a], [, b]) => b.score - a.score)
+      .filter(([, { alike }], i) => i === 0 || alike > 0);
+    return {
+      similar: ranked.slice(0, this.#candidates).map(([content, { file }]) => ({
+        ...{ path: store.path(file), content: store.content(content) },
+      })),
+    };
+  }
+
+  /** The first content with a digest. */
+  #holding(start: number, digest: string): number | undefined {
+    const { contents } = this.#store;
+    return this.#byDigest.of(start).find((content) => contents.digest(content) === digest);
+  }
+
+  #resembling(sketch: Uint32Array): number[] {
+    const counts = new Map<number, number>();
     for (const sample of sketch) {
-      const sources = this.#bySample.get(sample) ?? [];
-      if (sources.length > MAX_SHARING) continue;
-      for (const source of sources) counts.set(source, (counts.get(source) ?? 0) + 1);
+      const sharing = this.#bySample.of(sample);
+      if (sharing.length > MAX_SHARING) continue;
+      for (const at of sharing) {
+        const content = this.#sampled[at] ?? 0;
+        counts.set(content, (counts.get(content) ?? 0) + 1);
+      }
     }
     const least = Math.max(2, sketch.length * MIN_RESEMBLANCE);
-    return [...counts].filter(([, count]) => count >= least).map(([source]) => source);
+    return [...counts].filter(([, count]) => count >= least).map(([content]) => content);
   }
-}
-
-function add<Key>(map: Map<Key, Source[]>, key: Key, source: Source, limit: number): void {
-  const list = map.get(key);
-  if (list === undefined) map.set(key, [source]);
-  else if (list.length < limit) list.push(source);
 }
 
 function baseName(path: string): string {

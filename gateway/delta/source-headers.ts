@@ -3,6 +3,7 @@ import { joinRecords } from '../../shared/delta/layer-delta/tar-records.ts';
 import type { SourceFile } from '../../shared/delta/piece.ts';
 import type { Digest } from '../../shared/digest.ts';
 import type { TarEvent } from '../../shared/tar/reader.ts';
+import { HashTable, wideHashOf } from './hash-table.ts';
 import { SpoolFile, type SpoolWriter } from './spool-file.ts';
 
 /** Where the header stream of a layer stands in a spool file, in bytes. */
@@ -46,28 +47,28 @@ export class HeaderSpooler {
   }
 }
 
-type Place = { readonly layer: number; readonly index: number };
-
 /** The header streams of a source image, with its entries by path. */
 export class SourceHeaders {
   readonly #spool: SpoolFile;
   readonly #stretches: readonly HeaderStretch[];
-  readonly #byPath = new Map<string, Place>();
-  readonly #byVersionless = new Map<string, Place>();
-  readonly #counts: number[] = [];
+  /** Entries by path, numbered through all layers. */
+  readonly #byPath = new HashTable();
+  readonly #byVersionless = new HashTable();
+  /** The number of each layer's first entry, and at the end how many there are. */
+  readonly #firsts: number[] = [0];
 
   constructor(path: string, stretches: readonly HeaderStretch[], maxEntries: number) {
     this.#spool = new SpoolFile(path);
     this.#stretches = stretches;
-    for (const [layer, stretch] of stretches.entries()) {
+    let number = 0;
+    for (const stretch of stretches) {
       const entries = new SourceEntries([this.#file(stretch)], maxEntries);
-      let index = 0;
-      for (; entries.allows(index + 1); index += 1) {
+      for (let index = 0; entries.allows(index + 1); index += 1, number += 1) {
         const { path } = entries.at(index).facts;
-        this.#byPath.set(path, { layer, index });
-        this.#byVersionless.set(versionless(path), { layer, index });
+        this.#byPath.set(wideHashOf(path), number);
+        this.#byVersionless.set(wideHashOf(versionless(path)), number);
       }
-      this.#counts.push(index);
+      this.#firsts.push(number);
     }
   }
 
@@ -81,36 +82,52 @@ export class SourceHeaders {
   references(paths: Iterable<string>, maxEntries: number): HeaderReferences {
     const found = this.#stretches.map(() => 0);
     for (const path of paths) {
-      const place = this.#byPath.get(path) ?? this.#byVersionless.get(versionless(path));
-      if (place !== undefined) found[place.layer] = (found[place.layer] ?? 0) + 1;
+      const number = this.#at(path) ?? this.#renamed(path);
+      if (number === undefined) continue;
+      const layer = this.#layerOf(number);
+      found[layer] = (found[layer] ?? 0) + 1;
     }
-    const starts = new Map<number, number>();
+    /** How far the numbers of a layer are moved. */
+    const shifts = new Map<number, number>();
     const layers: HeaderStretch[] = [];
     let start = 0;
     for (const [layer, stretch] of this.#stretches.entries()) {
       // A layer costs 32 bytes to name.
       if ((found[layer] ?? 0) < MIN_REFERENCES) continue;
-      starts.set(layer, start);
-      start += this.#counts[layer] ?? 0;
+      const [first = 0, end = 0] = this.#firsts.slice(layer, layer + 2);
+      shifts.set(layer, start - first);
+      start += end - first;
       layers.push(stretch);
     }
     const files = layers.map((stretch) => this.#file(stretch));
-    const number = (place: Place | undefined) => {
-      const first = place === undefined ? undefined : starts.get(place.layer);
-      return first === undefined || place === undefined ? undefined : first + place.index;
+    const moved = (number: number | undefined) => {
+      const shift = number === undefined ? undefined : shifts.get(this.#layerOf(number));
+      return shift === undefined || number === undefined ? undefined : number + shift;
     };
     return {
       bytes: layers.reduce((sum, { size }) => sum + size, 0),
       layers: layers.map(({ diffId }) => diffId),
       count: start,
       entries: new SourceEntries(files, maxEntries),
-      at: (path) => number(this.#byPath.get(path)),
-      renamed: (path) => number(this.#byVersionless.get(versionless(path))),
+      at: (path) => moved(this.#at(path)),
+      renamed: (path) => moved(this.#renamed(path)),
     };
   }
 
   close(): void {
     this.#spool.close();
+  }
+
+  #at(path: string): number | undefined {
+    return this.#byPath.get(wideHashOf(path));
+  }
+
+  #renamed(path: string): number | undefined {
+    return this.#byVersionless.get(wideHashOf(versionless(path)));
+  }
+
+  #layerOf(number: number): number {
+    return this.#firsts.findLastIndex((first) => first <= number);
   }
 
   #file({ diffId, offset: start, size }: HeaderStretch): SourceFile {

@@ -5,10 +5,19 @@ import { SnapgateError } from '../../shared/errors.ts';
 import type { TarEntry } from '../../shared/tar/entry.ts';
 import { readTar } from '../../shared/tar/reader.ts';
 import type { ContentIndex } from './content-index.ts';
+import type { ContentTable } from './content-table.ts';
 import type { ContentFacts } from './describe.ts';
 import { describeLayers } from './describe-layers.ts';
-import { EntryCount, type ImageSide, type LayerLimits, openLayer } from './image-side.ts';
+import { HashTable, wideHashOf } from './hash-table.ts';
+import {
+  EntryCount,
+  type EntryLimits,
+  type ImageSide,
+  type LayerLimits,
+  openLayer,
+} from './image-side.ts';
 import { MergedTree } from './merged-tree.ts';
+import { contentsOf, PlacedContents, type SourceFiles, sortedFiles } from './source-files.ts';
 import { HeaderSpooler, SourceHeaders } from './source-headers.ts';
 import { type DiskBudget, SpoolFile, SpoolWriter } from './spool-file.ts';
 import type { WorkerPool } from './worker-pool.ts';
@@ -18,6 +27,8 @@ const MAX_SPARSE_BYTES = 1024 ** 3;
 
 /** The content of one or several regular files of the source image. */
 export type SourceContent = {
+  /** Its number among them. */
+  readonly index: number;
   /** Where it stands in the store's file, and its size, in bytes. */
   readonly offset: number;
   readonly size: number;
@@ -30,8 +41,8 @@ export type SourceStoreOptions = {
   readonly budget: DiskBudget;
   readonly pool: WorkerPool;
   readonly limits: LayerLimits;
-  /** Most entries of an image, or of a layer of the target. */
-  readonly maxEntries: number;
+  /** For an image, and for a layer of the target. */
+  readonly entries: EntryLimits;
   /** Where facts of contents are kept, if they are. */
   readonly index?: ContentIndex | undefined;
   readonly signal: AbortSignal;
@@ -39,26 +50,61 @@ export type SourceStoreOptions = {
   readonly onRead: (bytes: number) => void;
 };
 
-type Placed = { offset: number; size: number; diffId: Digest; place?: number };
-
 /**
  * The regular files of an image's merged root, in one temporary file, with what is needed to choose
  * among them. As a source tree it proves a delta before it is published.
  */
 export class SourceStore implements SourceTree {
-  /** By path in the merged root, in the order of paths. */
-  readonly files: ReadonlyMap<string, SourceContent>;
+  readonly contents: ContentTable;
   readonly spool: SpoolFile;
   readonly headers: SourceHeaders;
+  /** Memory that the entries take, in bytes. */
+  readonly entryBytes: number;
+  readonly #files: SourceFiles;
+  readonly #byPath = new HashTable();
 
   private constructor(
-    files: ReadonlyMap<string, SourceContent>,
+    files: SourceFiles,
+    contents: ContentTable,
+    entryBytes: number,
     spool: SpoolFile,
     headers: SourceHeaders,
   ) {
-    this.files = files;
+    this.#files = files;
+    this.contents = contents;
+    this.entryBytes = entryBytes;
     this.spool = spool;
     this.headers = headers;
+    for (let i = 0; i < files.paths.length; i += 1) {
+      this.#byPath.set(wideHashOf(files.paths.at(i)), i);
+    }
+  }
+
+  /** How many regular files there are, in the order of their paths. */
+  get fileCount(): number {
+    return this.#files.paths.length;
+  }
+
+  /** Path of a file by its number. */
+  path(file: number): string {
+    return this.#files.paths.at(file);
+  }
+
+  /** The number of a file's content. */
+  contentOf(file: number): number {
+    return this.#files.contents.at(file);
+  }
+
+  /** The number of the file at a path. */
+  fileAt(path: string): number | undefined {
+    const file = this.#byPath.get(wideHashOf(path));
+    return file !== undefined && this.path(file) === path ? file : undefined;
+  }
+
+  content(index: number): SourceContent {
+    const { contents } = this;
+    const [offset, size] = [contents.offset(index), contents.size(index)];
+    return { index, offset, size, facts: contents.facts(index) };
   }
 
   /** Reads all layers of an image. Throws TAR_INVALID, LIMIT_EXCEEDED and what reading throws. */
@@ -68,48 +114,47 @@ export class SourceStore implements SourceTree {
     const writer = await SpoolWriter.create(path, options.budget);
     const headersWriter = await SpoolWriter.create(headersPath, options.budget);
     const spooler = new HeaderSpooler(headersWriter);
-    const tree = new MergedTree<Placed>();
-    const entries = new EntryCount(options.maxEntries);
+    const entries = new EntryCount(options.entries);
+    const placed = new PlacedContents(image.config.rootfs.diff_ids);
+    let files: SourceFiles;
     try {
+      const tree = new MergedTree<number>();
       for (const index of image.manifest.layers.keys()) {
         tree.beginLayer();
-        const diffId = image.config.rootfs.diff_ids[index] as Digest;
-        const headers = spooler.layer(diffId);
-        await addLayer(tree, writer, headers, { image, index, diffId, entries }, options);
+        const headers = spooler.layer(image.config.rootfs.diff_ids[index] as Digest);
+        await addLayer(tree, writer, headers, { image, index, placed, entries }, options);
         headers.end();
       }
       await writer.close();
       await headersWriter.close();
+      files = sortedFiles(tree, entries);
     } catch (thrown) {
       await writer.abandon();
       await headersWriter.abandon();
       throw thrown;
     }
-    const files = [...tree.files()].filter(([, placed]) => placed.offset >= 0);
-    files.sort(([a], [b]) => (a < b ? -1 : 1));
-    const placed = [...new Set(files.map(([, content]) => content))];
-    const facts = await describeLayers(options.pool, options.index, path, placed);
-    const contents = new Map(
-      placed.map((at, i) => {
-        const { offset, size } = at;
-        return [at, { offset, size, facts: facts[i] as ContentFacts }];
-      }),
-    );
+    const { contents, origins, numbers } = contentsOf(files, placed);
+    const { pool, index } = options;
+    const originOf = (i: number) => placed.origin(origins.at(i));
+    await describeLayers(contents, { pool, index, file: path, originOf });
     return new SourceStore(
-      new Map(files.map(([name, at]) => [name, contents.get(at) as SourceContent])),
+      { paths: files.paths, contents: numbers },
+      contents,
+      entries.bytes,
       new SpoolFile(path),
       new SourceHeaders(headersPath, spooler.stretches, options.limits.tar.maxEntries),
     );
   }
 
   open(path: string): SourceFile {
-    const content = this.files.get(path);
-    if (content === undefined) {
+    const file = this.fileAt(path);
+    if (file === undefined) {
       throw new SnapgateError('DELTA_SOURCE_MISMATCH', 'there is no such file in the source', {
         where: path,
       });
     }
-    const { offset: start, size } = content;
+    const content = this.contentOf(file);
+    const [start, size] = [this.contents.offset(content), this.contents.size(content)];
     return {
       ...{ path, size },
       read: (target, offset) => {
@@ -137,22 +182,23 @@ export class SourceStore implements SourceTree {
 type SourceLayer = {
   readonly image: ImageSide;
   readonly index: number;
-  readonly diffId: Digest;
+  readonly placed: PlacedContents;
   readonly entries: EntryCount;
 };
 
 async function addLayer(
-  tree: MergedTree<Placed>,
+  tree: MergedTree<number>,
   writer: SpoolWriter,
   headers: ReturnType<HeaderSpooler['layer']>,
-  { image, index, diffId, entries }: SourceLayer,
+  { image, index, placed, entries }: SourceLayer,
   options: SourceStoreOptions,
 ): Promise<void> {
   let contents = 0;
   let entry: TarEntry | undefined;
-  const nowhere: Placed = { offset: -1, size: 0, diffId };
-  let placed = nowhere;
-  const finish = () => (placed.offset < 0 ? undefined : writer.skipTo(placed.offset + placed.size));
+  /** Where the file that is read stands; -1 outside of one that is kept. */
+  let start = -1;
+  const finish = () =>
+    entry === undefined || start < 0 ? undefined : writer.skipTo(start + entry.realSize);
   const { limits, signal, onRead } = options;
   for await (const event of readTar(
     pieces(openLayer(image, index, limits, signal, onRead)),
@@ -161,18 +207,15 @@ async function addLayer(
     await headers.take(event);
     if (event.kind === 'entry') {
       await finish();
-      entries.add();
       entry = event.entry;
-      placed = { offset: keeps(entry) ? writer.position : -1, size: entry.realSize, diffId };
-      if (hasContent(entry)) {
-        // What a sparse file is stored as is not what it holds.
-        if (entry.sparse === undefined) placed.place = contents;
-        contents += 1;
-      }
-      tree.apply(entry, placed);
-      if (entry.type !== 'file') placed = nowhere;
-    } else if (event.kind === 'content' && entry !== undefined && placed.offset >= 0) {
-      await addContent(writer, entry, placed.offset, event.offset, event.piece.bytes);
+      entries.add(entry.path);
+      start = entry.type === 'file' && keeps(entry) ? writer.position : -1;
+      // What a sparse file is stored as is not what it holds.
+      const place = hasContent(entry) && entry.sparse === undefined ? contents : undefined;
+      if (hasContent(entry)) contents += 1;
+      tree.apply(entry, start < 0 ? -1 : placed.add(start, entry.realSize, index, place));
+    } else if (event.kind === 'content' && entry !== undefined && start >= 0) {
+      await addContent(writer, entry, start, event.offset, event.piece.bytes);
     }
   }
   await finish();

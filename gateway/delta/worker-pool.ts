@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { SnapgateError } from '../../shared/errors.ts';
 import type { WorkRequest, WorkResult } from './delta-work.ts';
-import { YOUNG_GENERATION_MB } from './keep-memory-small.ts';
+import { giveBackMemory, YOUNG_GENERATION_MB } from './keep-memory-small.ts';
 
 type Task = {
   readonly request: WorkRequest;
@@ -47,6 +47,7 @@ export class WorkerPool {
   /** Has all threads give back what they keep; while none has anything to do. */
   async tidy(): Promise<void> {
     await Promise.all(this.#workers.map(() => this.run({ kind: 'tidy' })));
+    giveBackMemory();
   }
 
   /** Stops the threads; what is not finished rejects with `reason`. */

@@ -170,7 +170,7 @@ export class ContentWork {
     const text = Buffer.from(recipe.text, 'latin1');
     const { memoryBytes, seconds } = recipe;
     const packed = writer.encode(built, text, stream.size, memoryBytes, seconds);
-    const { offset = 0 } = layer.files[index] ?? {};
+    const { offset = 0 } = layer.files.at(index) ?? {};
     const original = { file: layer.spool.path, offset: offset + stream.offset, size: stream.size };
     this.#context.proved.add(text, recipe.sha256, original);
     writer.free(built);
@@ -183,7 +183,7 @@ export class ContentWork {
     const known = this.#fileParts.get(index);
     if (known !== undefined || this.#written.has(index)) return known;
     const { layer, plans, writer } = this.#context;
-    const file = layer.files[index];
+    const file = layer.files.at(index);
     if (file === undefined) return undefined;
     const content = await this.#content(index, file, await plans.get(index));
     const { sources, runs, parts } = content;
@@ -207,9 +207,10 @@ export class ContentWork {
     const method = UNPACK_METHODS.indexOf(format) + 1;
     const memory = Math.min(content.size, MAX_WINDOW);
     const { writer, proved, store } = this.#context;
-    const source = store.files.get(path);
+    const source = store.fileAt(path);
     if (source !== undefined) {
-      const packed = { file: store.spool.path, offset: source.offset + offset, size: length };
+      const start = store.contents.offset(store.contentOf(source));
+      const packed = { file: store.spool.path, offset: start + offset, size: length };
       proved.addUnpacked(method, packed, content);
     }
     const part = writer.unpack(

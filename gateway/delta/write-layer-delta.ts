@@ -73,7 +73,7 @@ async function writeEntries(context: LayerContext, entries: EntryWork): Promise<
     }
     await checkpoints.at(position);
     position += event.raw.length;
-    const file = layer.files[next];
+    const file = layer.files.at(next);
     if (file?.offset !== position || file.size !== event.entry.size) {
       await entries.entry(event.raw, event.entry.path);
       continue;
@@ -191,9 +191,11 @@ class EntryWork {
   #isKept({ entry }: Reference, raw: Buffer, planned: PlannedFile | undefined): boolean {
     if (!sameHeaders(entry, raw)) return false;
     if (planned === undefined) return true;
-    const held = this.#context.store.files.get(entry.facts.path);
+    const { store } = this.#context;
+    const held = store.fileAt(entry.facts.path);
     const { facts, size } = planned.file;
-    return held?.facts.sha256 === facts.sha256 && isPlainPadding(entry.padding, size);
+    if (held === undefined || !isPlainPadding(entry.padding, size)) return false;
+    return store.contents.digest(store.contentOf(held)) === facts.sha256;
   }
 
   /** What follows the content; a layer may end before it does. */

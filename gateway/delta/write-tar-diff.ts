@@ -23,7 +23,7 @@ export async function writeTarDiff(
   let position = 0;
   let next = 0;
   for await (const plan of plans) {
-    const file = layer.files[next] as TargetFile;
+    const file = layer.files.at(next) as TargetFile;
     next += 1;
     if (plan.kind === 'new') continue;
     await out.data(position, file.offset);

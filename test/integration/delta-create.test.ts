@@ -148,9 +148,12 @@ describe('the files of a source image', () => {
     ctx.onTestFinished(() => pool.close());
     const source = await SourceStore.build(await imageSide(store, 'v1'), {
       ...{ folder: dir, pool, budget: new DiskBudget(1e9), limits: DEFAULT_LAYER_LIMITS },
-      ...{ maxEntries: 10_000, signal: new AbortController().signal, onRead: () => {} },
+      entries: { maxEntries: 10_000, maxEntryBytes: 10_000_000 },
+      ...{ signal: new AbortController().signal, onRead: () => {} },
     });
-    const merged = [...source.files].map(([path, { facts }]) => [path, facts.sha256]);
+    const merged = Array.from({ length: source.fileCount }, (_, file) => [
+      ...[source.path(file), source.contents.digest(source.contentOf(file))],
+    ]);
     source.close();
     expect(unpacked).toHaveLength(9);
     expect(merged).toEqual(unpacked);

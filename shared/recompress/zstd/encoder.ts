@@ -7,6 +7,8 @@ import { certainHalf, readZstdHeader } from './frame.ts';
 const MIB = 1024 ** 2;
 const MAX_HEADER = 18;
 const MAX_PROBE = 8 * MIB;
+/** Large enough to go back to the system by itself when it is freed. */
+const COLLECT_BLOCK = 4 * MIB;
 
 /** What one zstd of one version is asked for. */
 export type ZstdSettings = {
@@ -83,7 +85,7 @@ export function zstdEncoder(compressor: ZstdCompressor): Encoder {
     cost(recipe, contentBytes) {
       const { level, workers } = zstdSettings(recipe);
       const cost = COSTS.find((entry) => level >= entry.level) ?? COSTS[0];
-      const collected = compressor.collects && workers > 0 ? 2 * contentBytes : 0;
+      const collected = compressor.collects && workers > 0 ? contentBytes : 0;
       return { memoryBytes: cost.memory * MIB + collected, secondsPerMegabyte: cost.seconds };
     },
 
@@ -109,16 +111,38 @@ async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 
+/**
+ * Content in one buffer. The blocks that it gathers in are given back while they are copied, so that it
+ * is held once.
+ */
+async function collectWhole(content: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  const blocks: Uint8Array<ArrayBuffer>[] = [];
+  let size = 0;
+  for await (const bytes of content) {
+    for (let done = 0; done < bytes.length; ) {
+      const at = size % COLLECT_BLOCK;
+      if (at === 0) blocks.push(new Uint8Array(COLLECT_BLOCK));
+      const part = bytes.subarray(done, done + COLLECT_BLOCK - at);
+      blocks.at(-1)?.set(part, at);
+      done += part.length;
+      size += part.length;
+    }
+  }
+  const whole = Buffer.allocUnsafeSlow(size);
+  for (const [i, block] of blocks.entries()) {
+    whole.set(block.subarray(0, size - i * COLLECT_BLOCK), i * COLLECT_BLOCK);
+    block.buffer.transfer(0);
+  }
+  return whole;
+}
+
 async function* packWhole(
   content: AsyncIterable<Uint8Array>,
   params: Record<number, number>,
 ): AsyncGenerator<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  for await (const bytes of content) chunks.push(Uint8Array.from(bytes));
+  const whole = await collectWhole(content);
   // Streams, and the asynchronous call, lose data in this mode: they take partly consumed input for
   // the end. The synchronous call does not, and holds up the thread for as long as it takes.
-  const whole = Buffer.concat(chunks);
-  chunks.length = 0;
   yield zstdCompressSync(whole, {
     params: { ...params, [constants.ZSTD_c_nbWorkers]: 1 },
     chunkSize: MIB,
