@@ -1,10 +1,9 @@
 import { join } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { parentPort, threadId } from 'node:worker_threads';
 import { toSnapgateError } from '../../shared/errors.ts';
 import type { FoundMatches, OpenRequest, WorkRequest, WorkResult } from './delta-work.ts';
 import { describeContent } from './describe.ts';
+import { collectGarbage } from './keep-memory-small.ts';
 import { matchStretches } from './match-stretches.ts';
 import { openPacked } from './open-packed.ts';
 import { ScratchFile } from './scratch-file.ts';
@@ -14,8 +13,6 @@ import { encodersFor, findEncoders } from './zstd-program.ts';
 
 /** An idle thread would keep the content of a larger file for long, in bytes. */
 const LARGE = 8 * 1024 * 1024;
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
 const encoders = await findEncoders();
 const memory = new WorkMemory();
 let scratch: ScratchFile | undefined;

@@ -1,4 +1,6 @@
 import { createRequire } from 'node:module';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 
 /** Parameters of mallopt(3). */
 const M_MMAP_THRESHOLD = -3;
@@ -34,7 +36,19 @@ export function keepMemorySmall(): void {
   }
 }
 
-/** Has the C library give back what is free between what is used. */
+let collect: (() => void) | undefined;
+
+/** Collects the garbage of this thread. */
+export function collectGarbage(): void {
+  if (collect === undefined) {
+    setFlagsFromString('--expose-gc');
+    collect = runInNewContext('gc') as () => void;
+  }
+  collect();
+}
+
+/** Gives back what this thread does not use any more, and what is free between what all use. */
 export function giveBackMemory(): void {
+  collectGarbage();
   trim?.();
 }
