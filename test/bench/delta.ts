@@ -1,14 +1,14 @@
 /**
  * Layer deltas of this project and of other tools, on updates of several kinds: bytes on the line,
  * CPU seconds and peak memory to make them and to apply them. Every result is applied and must give
- * back the layers bit for bit. Run: `node test/bench/delta.ts [--quick] [--anew] [--again] [--peers] [PAIR...]`.
+ * back the layers bit for bit. Run: `node test/bench/delta.ts [--quick] [--anew] [--again] [--peers | --ours] [PAIR...]`.
  *
  * Pairs are made from packages of Debian (apt, mmdebstrap) and of npm in their newest versions, and
  * kept under .cache/bench until `--anew` makes them again; the server is that of the demo
  * (`deploy/run demo`). Other tools that are not installed are left out; needed is GNU time. What was
  * measured of them is kept beside the pairs, for this processor and their version, until `--again`
  * measures it again; the table says when each row was measured. `--quick` takes the small pairs, ours
- * for common machines and tar-diff; `--peers` leaves out ours.
+ * for common machines and tar-diff; `--peers` leaves out ours, `--ours` measures nothing else.
  */
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -87,7 +87,8 @@ async function measure(name: string, { folder }: MadePair): Promise<string[][]> 
     const own = await makeAndApply(folder, here, args);
     results.push({ tool: name, ...own, measured: today() });
   }
-  const options = { kept: keptFile(name), isAgain: flags.includes('--again') };
+  const measure = flags.includes('--ours') ? 'none' : flags.includes('--again') ? 'all' : 'new';
+  const options = { kept: keptFile(name), measure } as const;
   const names = isQuick ? { names: [BASE] } : {};
   for (const peer of await measurePeers(layers, here, { ...options, ...names })) {
     versions.add(peer.version);

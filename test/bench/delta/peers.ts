@@ -40,15 +40,15 @@ export type PeerOptions = {
   readonly names?: readonly string[];
   /** The file that keeps what was measured. */
   readonly kept: string;
-  /** Whether what is kept is measured again. */
-  readonly isAgain: boolean;
+  /** What is measured: what is not kept, everything, or nothing. */
+  readonly measure: 'new' | 'all' | 'none';
 };
 
 /** What the tools that are installed need for layers. Each result is checked. */
 export async function measurePeers(
   layers: readonly LayerPair[],
   here: string,
-  { names, kept, isAgain }: PeerOptions,
+  { names, kept, measure: which }: PeerOptions,
 ): Promise<KeptResult[]> {
   const files = layers.flatMap(({ old, fresh }) => [old, fresh]);
   const known = await KeptResults.open(kept, await Promise.all(files.map(sha256Of)));
@@ -56,8 +56,9 @@ export async function measurePeers(
   for (const { name, program, measure } of PEERS) {
     if (names?.includes(name) === false || !(await isInstalled(program))) continue;
     const version = `${program} ${versionOf(program)}`;
-    let result = isAgain ? undefined : known.find(name, version);
+    let result = which === 'all' ? undefined : known.find(name, version);
     if (result === undefined) {
+      if (which === 'none') continue;
       process.stderr.write(`  measuring ${name}\n`);
       result = { tool: name, ...(await measure(layers, here)), version, measured: today() };
       await known.keep(result);
