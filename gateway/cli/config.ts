@@ -57,7 +57,7 @@ const deltasSchema = v.strictObject({
   concurrency: v.optional(count(1, 64), 1),
   /** Deltas that may wait. */
   queue: v.optional(count(0, 10_000), 32),
-  /** Memory for making one delta. */
+  /** Memory for making one delta, in bytes: entries of both images, searches, coders and encoders. */
   memoryBytes: v.optional(count(64 * 2 ** 20, 2 ** 40), 2 ** 30),
   /** Time spent on a delta for fewer bytes, as `delta create --effort`. */
   effort: v.optional(count(1, MAX_EFFORT), DEFAULT_EFFORT),

@@ -69,8 +69,9 @@ export type CreatedDelta = {
   readonly fullBytes: number;
 };
 
-/** What the process takes besides: its code, heaps and buffers, with those of its threads. */
-const BASE_BYTES = 200 * 1024 * 1024;
+/** What the process takes besides: its code, heap and buffers; and what each thread has of these. */
+const BASE_BYTES = 140 * 1024 * 1024;
+const THREAD_BYTES = 30 * 1024 * 1024;
 /** What the coders of all streams take while a layer is written. */
 const CODER_BYTES = 270 * 1024 * 1024;
 /** What the entries of both images may always take. */
@@ -154,11 +155,14 @@ class DeltaWork {
     this.#folder = folder;
     this.#signal = options.signal ?? new AbortController().signal;
     const { memoryBytes = 1024 ** 3, limits = DEFAULT_LAYER_LIMITS } = options;
-    this.#room = memoryBytes - BASE_BYTES;
-    const shared = this.#room - CODER_BYTES;
     const wanted = options.workers ?? Math.min(4, availableParallelism());
-    const count = Math.max(1, Math.min(wanted, Math.floor(shared / MIN_WORKER_BYTES / 2)));
-    this.#entryBytes = Math.max(MIN_ENTRY_BYTES, shared - count * MIN_WORKER_BYTES);
+    // Half of what threads leave is for entries, or for larger searches.
+    const forThreads = (memoryBytes - BASE_BYTES - CODER_BYTES) / 2;
+    const fitting = Math.floor(forThreads / (MIN_WORKER_BYTES + THREAD_BYTES));
+    const count = Math.max(1, Math.min(wanted, fitting));
+    this.#room = memoryBytes - BASE_BYTES - count * THREAD_BYTES;
+    const forEntries = this.#room - CODER_BYTES - count * MIN_WORKER_BYTES;
+    this.#entryBytes = Math.max(MIN_ENTRY_BYTES, forEntries);
     this.#progress = new Progress(options.source, layers, options.onProgress);
     this.#pool = new WorkerPool(count);
     this.#signal.addEventListener('abort', this.#onAbort);
