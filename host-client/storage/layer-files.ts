@@ -1,9 +1,12 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import type { SourceFile, SourceTree } from '../../shared/delta/piece.ts';
 import { SnapgateError } from '../../shared/errors.ts';
+import { readAhead } from '../system/read-ahead.ts';
 import { LayerTree, pathNames, type TreeNode } from './layer-tree.ts';
 import { FolderTree, placeBelow } from './parent-tree.ts';
 
+/** Most of a file that is read before it is asked for; then the system itself goes ahead. */
+const AHEAD_BYTES = 1024 * 1024;
 /** Most files kept open at once; an older one is opened again when it is read again. */
 const MAX_OPEN = 64;
 /**
@@ -48,6 +51,15 @@ export class LayerFiles implements SourceTree, Disposable {
     const read = (target: Uint8Array, offset: number) =>
       readSync(this.#descriptor(realPath), target, 0, target.length, offset);
     return { path, realPath, layerId, size, read };
+  }
+
+  /** Has the system read the beginning of a file meanwhile. */
+  expect(path: string): void {
+    try {
+      readAhead(this.#descriptor(this.#resolve(path)), AHEAD_BYTES);
+    } catch {
+      // Whoever opens it hears of that.
+    }
   }
 
   #resolve(path: string): string {

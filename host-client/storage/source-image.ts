@@ -33,6 +33,10 @@ export class SourceImage implements SourceTree, Disposable {
     return this.#files.open(path);
   }
 
+  expect(path: string): void {
+    this.#files.expect(path);
+  }
+
   async openHeaders(layer: Digest): Promise<SourceFile> {
     const known = this.#headers.get(layer);
     if (known !== undefined) return known;

@@ -35,5 +35,7 @@ export type SourceTree = {
    * DELTA_SOURCE_MISMATCH when it is not there; absent where none ever is.
    */
   openHeaders?(layer: Digest): Promise<SourceFile>;
+  /** Hears of a file that is likely to be read soon; does nothing about one that is not there. */
+  expect?(path: string): void;
   close(): void;
 };

@@ -3,6 +3,7 @@ import type { Piece, SourceFile } from '../piece.ts';
 import { invalidDelta } from './bytes.ts';
 import { EntryReader } from './entry-reader.ts';
 import { type LayerDeltaHeader, STREAMS } from './header.ts';
+import type { LookAhead } from './look-ahead.ts';
 import { Operations, type Step } from './operations.ts';
 import { Parts } from './parts.ts';
 import { PartsReader } from './parts-reader.ts';
@@ -35,6 +36,7 @@ export class CommandReader {
   readonly #parts: Parts;
   readonly #partsReader: PartsReader;
   readonly #entryReader: EntryReader;
+  readonly #ahead: LookAhead;
   #pointer = 0;
   #output = 0;
 
@@ -43,10 +45,12 @@ export class CommandReader {
     segments: SegmentReader,
     entries: SourceEntries,
     options: ApplyOptions,
+    ahead: LookAhead,
   ) {
     this.#header = header;
     this.#segments = segments;
     this.#entries = entries;
+    this.#ahead = ahead;
     this.#options = options;
     this.#parts = new Parts(header, options.workspace);
     const openFile = (path: string) => options.source.open(path);
@@ -175,6 +179,7 @@ export class CommandReader {
 
   *#keep(count: number): Generator<Piece, void, void> {
     for (let i = 0; i < count; i += 1) {
+      this.#ahead.from(this.#pointer);
       const { records, facts, padding } = this.#entries.at(this.#pointer);
       yield* this.#operations.put(joinRecords(records));
       if (facts.size > 0) {
@@ -189,6 +194,7 @@ export class CommandReader {
     const { records, facts, reference, pointer } = this.#entryReader.read(this.#pointer);
     const { size } = facts;
     this.#moveTo(pointer);
+    this.#ahead.from(pointer);
     this.#observe({ kind: 'headers', path: facts.path });
     yield* this.#operations.put(joinRecords(records));
     if (size === 0) return;

@@ -8,6 +8,7 @@ import {
   type LayerDeltaHeader,
   type LayerDeltaLimits,
 } from './header.ts';
+import { LookAhead } from './look-ahead.ts';
 import { type Checkpoint, SegmentReader } from './segment-reader.ts';
 import { SourceEntries } from './source-entries.ts';
 
@@ -73,7 +74,8 @@ export async function* applyLayerDelta(
     const layers: SourceFile[] = [];
     for (const layer of header.sourceLayers) layers.push(await openHeaders(options.source, layer));
     const entries = new SourceEntries(layers, limits.maxSourceEntries);
-    commands = new CommandReader(header, segments, entries, options);
+    const ahead = new LookAhead(options.source, new SourceEntries(layers, limits.maxSourceEntries));
+    commands = new CommandReader(header, segments, entries, options, ahead);
     yield* commands.run();
   } finally {
     await commands?.close();
