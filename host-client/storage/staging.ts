@@ -15,9 +15,6 @@ import type { FindClone } from './translator.ts';
 /** Bytes of commands that are collected before they are sent on. */
 const FLUSH_BYTES = 256 * 1024;
 
-/** An attribute of a subvolume's root, by which it shows that all commands before it were followed. */
-const MARK = 'user.snapgate.received';
-
 /** A subvolume that was received into the staging folder, and the UUID that `btrfs receive` finds it by. */
 export type StagedSubvolume = { readonly path: string; readonly uuid: Buffer };
 
@@ -123,6 +120,11 @@ export class Receiver {
   readonly #version: 1 | 2;
   readonly #encoder: SendStreamEncoder;
   readonly #program: RunningProgram;
+  /**
+   * An attribute of the subvolume's root, by which it shows that all commands before it were followed;
+   * no layer can have it.
+   */
+  readonly #mark = `user.snapgate.${randomBytes(8).toString('hex')}`;
   #started = false;
 
   constructor(folder: string, name: string, version: 1 | 2, signal: AbortSignal | undefined) {
@@ -170,12 +172,12 @@ export class Receiver {
    * synced. Throws like {@link Receiver.flush}.
    */
   async keep(): Promise<StagedSubvolume> {
-    this.add({ op: 'setXattr', path: '', xattrName: MARK, xattrValue: Buffer.from('yes') });
+    this.add({ op: 'setXattr', path: '', xattrName: this.#mark, xattrValue: Buffer.from('yes') });
     await this.#send();
-    await this.#program.until(() => hasXattr(this.path, MARK));
+    await this.#program.until(() => hasXattr(this.path, this.#mark));
     // It misses the end of the stream, and says so.
     await this.#program.end().catch(() => undefined);
-    if (!removeXattr(this.path, MARK)) {
+    if (!removeXattr(this.path, this.#mark)) {
       throw new SnapgateError('COMMAND_FAILED', 'a received subvolume cannot be written to', {
         where: this.path,
       });

@@ -263,6 +263,14 @@ describe.each([1, 2] as const)('layers built by btrfs receive, version %i', (ver
     expect((await reassembled(built, files)).equals(tar)).toBe(true);
   });
 
+  it('are like those of Podman itself: writable, and not known as received', async () => {
+    const { path, uuid } = await build(rawTar([{ name: 'a', content: 'x'.repeat(70_000) }]));
+    const shown = execFileSync('btrfs', ['subvolume', 'show', path], { encoding: 'utf8' });
+    expect(/Received UUID:\s+(\S+)/.exec(shown)?.[1]).toBe('-');
+    expect(/Flags:\s+(\S+)/.exec(shown)?.[1]).toBe('-');
+    expect(/UUID:\s+(\S+)/.exec(shown)?.[1]?.replaceAll('-', '')).toBe(uuid.toString('hex'));
+  });
+
   it.each(['gnu', 'posix'])('keep the holes of sparse files (%s)', async (format) => {
     const folder = join(mount.path, `sparse-${format}`);
     const script = `mkdir ${folder} && cd ${folder} && truncate -s 9M holes && echo start |
