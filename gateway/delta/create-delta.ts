@@ -14,7 +14,7 @@ import { ContentIndex } from './content-index.ts';
 import { artifactManifest, type DeltaPart, writeArtifact } from './delta-artifact.ts';
 import { DEFAULT_EFFORT, type Effort, effortOf } from './effort.ts';
 import { DEFAULT_LAYER_LIMITS, type ImageSide, type LayerLimits } from './image-side.ts';
-import { keepMemorySmall } from './keep-memory-small.ts';
+import { giveBackMemory, keepMemorySmall } from './keep-memory-small.ts';
 import { KeptRecipes } from './kept-recipes.ts';
 import { makeLayerDelta } from './layer-delta.ts';
 import { fullLayers, layerBytes } from './layer-plan.ts';
@@ -182,6 +182,8 @@ class DeltaWork {
   async run(fullBytes: number): Promise<CreatedDelta> {
     const { source, target, output, tag } = this.#options;
     const store = await SourceStore.build(source, this.#spooling);
+    // What was read leaves much behind in V8's heap, which would grow before it is collected.
+    giveBackMemory();
     const parts: DeltaPart[] = [];
     try {
       const chooser = new SourceChooser(store, this.#effort.candidates);
@@ -223,6 +225,7 @@ class DeltaWork {
       },
     });
     try {
+      giveBackMemory();
       this.#installedBytes += layer.installedBytes;
       const { level } = this.#effort;
       const packing = { level, windowLog: windowLogFor(layer.spool.size) };
