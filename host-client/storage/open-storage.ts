@@ -136,7 +136,11 @@ class PodmanStorage implements Storage {
     yield* reassembleTar(this.#layers.tarSplit(id), files);
   }
 
-  async begin(options: BeginOptions): Promise<ImageTransaction> {
+  begin(options: BeginOptions): Promise<ImageTransaction> {
+    return this.#begin(options);
+  }
+
+  async #begin(options: BeginOptions): Promise<Transaction> {
     await this.#prepare(options.signal);
     const { workDir } = this;
     const parts = { layers: this.#layers, images: this.#images, podman: this.#podman };
@@ -185,30 +189,16 @@ class PodmanStorage implements Storage {
   }
 
   async addName(image: HeldImage, name: string): Promise<void> {
-    await this.#podman.run(['tag', idOf(image), name]);
+    await this.#podman.run(['tag', digestHex(image.config), name]);
     await syncFileSystem(this.graphRoot);
   }
 
   async removeImage(image: HeldImage): Promise<void> {
-    const id = idOf(image);
-    // Podman removes an image by its id only while it has one name at most.
-    const spare = image.names.slice(1);
-    if (spare.length > 0) await this.#podman.run(['untag', id, ...spare]);
-    try {
-      await this.#podman.run(['rmi', id], {
-        hint: 'Remove the containers that use the image first (podman ps --all).',
-      });
-    } catch (error) {
-      if (spare.length > 0) await this.#podman.run(['tag', id, ...spare]);
-      throw error;
-    }
+    await using transaction = await this.#begin({ layers: [] });
+    await transaction.remove(image);
   }
 
   subvolumeOf(layerId: string): string {
     return this.#layers.subvolume(layerId);
   }
-}
-
-function idOf(image: HeldImage): string {
-  return digestHex(image.config);
 }

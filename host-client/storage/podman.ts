@@ -46,6 +46,21 @@ export class Podman {
     const skopeo = this.#programs.skopeo ?? 'skopeo';
     await run(skopeo, [...args, `dir:${folder}`, target], options);
   }
+
+  /** Removes an image, and the layers that no other one uses. Throws COMMAND_FAILED when it is in use. */
+  async removeImage(id: string, names: readonly string[]): Promise<void> {
+    // By its id an image is removed only while it has one name at most.
+    const spare = names.slice(1);
+    if (spare.length > 0) await this.run(['untag', id, ...spare]);
+    try {
+      await this.run(['rmi', id], {
+        hint: 'Remove the containers that use the image first (podman ps --all).',
+      });
+    } catch (error) {
+      if (spare.length > 0) await this.run(['tag', id, ...spare]);
+      throw error;
+    }
+  }
 }
 
 /** Why a version of Podman is not known to work, or undefined when it is. */

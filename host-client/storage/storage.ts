@@ -122,7 +122,10 @@ export type Storage = {
   importImage(image: WholeImage): Promise<HeldImage>;
   /** Gives an image one more name; an image that had it loses it. */
   addName(image: HeldImage, name: string): Promise<void>;
-  /** Removes an image and the layers that no other image uses. Throws COMMAND_FAILED when in use. */
+  /**
+   * Removes an image and the layers that no other image uses, and what an interrupted run left. Throws
+   * COMMAND_FAILED when it is in use, and like {@link Storage.begin}.
+   */
   removeImage(image: HeldImage): Promise<void>;
   /** Where the merged tree of a layer is: a read-write subvolume that nobody must write to. */
   subvolumeOf(layerId: string): string;

@@ -158,6 +158,18 @@ export class Transaction implements ImageTransaction {
     });
   }
 
+  /**
+   * Has Podman remove an image and the layers that no other one uses. A power cut may keep its record of
+   * that and lose the rest, so the journal names the layers until all is on the disk. Throws
+   * COMMAND_FAILED when the image is in use.
+   */
+  async remove(image: HeldImage): Promise<void> {
+    await this.#journal.write(image.layerIds);
+    await this.#parts.podman.removeImage(digestHex(image.config), image.names);
+    await syncFileSystem(this.#parts.layers.graphRoot);
+    await this.#journal.write([]);
+  }
+
   async #register(onPlaced?: () => Promise<void>): Promise<void> {
     const chain: ChainLayer[] = this.#options.layers.map((source, i) => ({
       ...{ id: this.#ids[i] as string, source, built: this.#built[i - this.#depth] },

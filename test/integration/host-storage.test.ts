@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openStorage } from '../../host-client/storage/open-storage.ts';
@@ -278,6 +278,23 @@ describe('an image put into the storage of Podman', () => {
     await storage.addName(await held(V2), 'localhost/os:other');
     await storage.removeImage(await held(V2));
     await expect(held(V2)).rejects.toThrow('not held');
+  });
+
+  it('leaves nothing when the power goes before its removal is on the disk', async () => {
+    const image = await install();
+    const top = storage.subvolumeOf(image.layerIds.at(-1) ?? '');
+    const rest = join(mount.path, 'rest');
+    execFileSync('btrfs', ['-q', 'subvolume', 'snapshot', top, rest]);
+    // What the disk may hold then: Podman's records without the image, and a tree that is still there.
+    const forgetful = join(mount.path, 'podman');
+    const cut = `podman "$@" && case "$*" in *rmi*) btrfs -q subvolume snapshot ${rest} ${top}; exit 1;; esac`;
+    writeFileSync(forgetful, `#!/bin/sh\n${cut}\n`, { mode: 0o755 });
+    const interrupted = await openStorage({ ...podman, programs: { podman: forgetful } });
+    await expect(interrupted.removeImage(image)).rejects.toMatchObject({ code: 'COMMAND_FAILED' });
+    expect(existsSync(top)).toBe(true);
+    await storage.tidy();
+    expect(existsSync(top)).toBe(false);
+    expect(podman.runIn(V1, '/bin/sh', '-c', 'echo fine')).toBe('fine');
   });
 
   it('goes into a storage that Podman never used, and by whole layers into one it does not know', async () => {
