@@ -214,9 +214,10 @@ export class Deployments {
   ): Promise<void> {
     const { path: _path, subvolume: _subvolume, reason: _old, ...record } = deployment;
     const why = reason === undefined ? {} : { reason };
-    await writeRecord(this.#recordPath(deployment.id), { ...record, state, ...why });
+    // The record comes last: without it, all of this is done again.
     if (state === 'good') await this.#boot.bless(deployment.id);
     if (state === 'good' || state === 'bad') await this.#rememberOutcome(record, state, reason);
+    await writeRecord(this.#recordPath(deployment.id), { ...record, state, ...why });
   }
 
   /** Why an image failed on this machine, also when its deployment is gone; undefined if it did not. */
