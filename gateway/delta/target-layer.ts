@@ -58,7 +58,9 @@ export type TargetLayer = {
 };
 
 /**
- * Reads a layer of the target; `maxSamples` are kept of what each file is like. Throws TAR_INVALID, LIMIT_EXCEEDED and what reading throws. */
+ * Reads a layer of the target; `maxSamples` are kept of what each file is like. Throws TAR_INVALID,
+ * LIMIT_EXCEEDED and what reading throws.
+ */
 export async function spoolTargetLayer(
   image: ImageSide,
   index: number,

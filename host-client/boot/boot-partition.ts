@@ -1,10 +1,9 @@
-import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { SnapgateError } from '../../shared/errors.ts';
-import { syncFolder } from '../system/files.ts';
+import { hashFile, syncFolder } from '../system/files.ts';
 import { freeSpaceAt } from '../system/free-space.ts';
 import type { BootRequest } from './boot-loader.ts';
 import {
@@ -189,15 +188,10 @@ async function filesOf({ kernel }: BootRequest): Promise<BootFile[]> {
         ];
   const files: BootFile[] = [];
   for (const { kind, from, name } of parts) {
-    files.push({ kind, from, to: `${FILES}/${(await digest(from)).slice(0, 32)}-${name}` });
+    const digest = (await hashFile(from)).hash.digest('hex');
+    files.push({ kind, from, to: `${FILES}/${digest.slice(0, 32)}-${name}` });
   }
   return files;
-}
-
-async function digest(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
-  return hash.digest('hex');
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -1,7 +1,6 @@
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { lstat, readdir, readlink } from 'node:fs/promises';
 import { SnapgateError } from '../../shared/errors.ts';
+import { hashFile } from '../system/files.ts';
 import type { EtcEntry, EtcTree } from './entry.ts';
 
 /** Most entries a configuration tree may have: an image that ships more has something else there. */
@@ -54,12 +53,9 @@ export async function readEntry(at: Buffer): Promise<EtcEntry> {
     return { type: 'symlink', mode: 0, uid, gid, content: await readlink(at, 'latin1') };
   }
   if (found.isDirectory()) return { type: 'directory', mode, uid, gid, content: '' };
-  if (found.isFile()) return { type: 'file', mode, uid, gid, content: await hashFile(at) };
+  if (found.isFile()) {
+    const content = (await hashFile(at)).hash.digest('hex');
+    return { type: 'file', mode, uid, gid, content };
+  }
   return { type: 'other', mode, uid, gid, content: `${found.mode}:${found.rdev}` };
-}
-
-async function hashFile(at: Buffer): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(at)) hash.update(chunk as Buffer);
-  return hash.digest('hex');
 }

@@ -11,14 +11,7 @@ import { LayerFiles } from './layer-files.ts';
 import { LayerStore } from './layer-store.ts';
 import { Podman, type Programs, unsupportedVersion } from './podman.ts';
 import { SourceImage } from './source-image.ts';
-import type {
-  BeginOptions,
-  Compress,
-  HeldImage,
-  ImageTransaction,
-  Storage,
-  WholeImage,
-} from './storage.ts';
+import type { BeginOptions, Compress, HeldImage, Storage, WholeImage } from './storage.ts';
 import { reassembleTar } from './tar-split-file.ts';
 import { presentDepth, Transaction } from './transaction.ts';
 import { PARTS, workFiles } from './work-files.ts';
@@ -136,11 +129,7 @@ class PodmanStorage implements Storage {
     yield* reassembleTar(this.#layers.tarSplit(id), files);
   }
 
-  begin(options: BeginOptions): Promise<ImageTransaction> {
-    return this.#begin(options);
-  }
-
-  async #begin(options: BeginOptions): Promise<Transaction> {
+  async begin(options: BeginOptions): Promise<Transaction> {
     await this.#prepare(options.signal);
     const { workDir } = this;
     const parts = { layers: this.#layers, images: this.#images, podman: this.#podman };
@@ -194,7 +183,7 @@ class PodmanStorage implements Storage {
   }
 
   async removeImage(image: HeldImage): Promise<void> {
-    await using transaction = await this.#begin({ layers: [] });
+    await using transaction = await this.begin({ layers: [] });
     await transaction.remove(image);
   }
 

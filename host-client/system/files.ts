@@ -1,4 +1,5 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, type Hash, randomBytes } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { type FileHandle, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
@@ -64,6 +65,20 @@ export async function removeHalfWritten(folder: string, name = ''): Promise<bool
   const left = names.filter((one) => one.startsWith(name) && /\.[0-9a-f]{12}\.tmp$/.test(one));
   for (const one of left) await rm(join(folder, one), { force: true });
   return left.length > 0;
+}
+
+/** The sha256 of what was read of a file, which can go on, and how many bytes that is. */
+export type HashedFile = { readonly hash: Hash; readonly size: number };
+
+/** Reads a file for its sha256. */
+export async function hashFile(path: string | Buffer): Promise<HashedFile> {
+  const hash = createHash('sha256');
+  let size = 0;
+  for await (const chunk of createReadStream(path)) {
+    hash.update(chunk as Buffer);
+    size += (chunk as Buffer).length;
+  }
+  return { hash, size };
 }
 
 /** The text of a file, or undefined when there is none. */

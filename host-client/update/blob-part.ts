@@ -1,10 +1,9 @@
-import { createHash, type Hash } from 'node:crypto';
-import { constants, createReadStream } from 'node:fs';
+import type { Hash } from 'node:crypto';
+import { constants } from 'node:fs';
 import { copyFile, type FileHandle, open, rm, stat } from 'node:fs/promises';
 import { type Digest, digestFromHex } from '../../shared/digest.ts';
+import { type HashedFile, hashFile } from '../system/files.ts';
 
-/** Bytes of a file that are read at once. */
-export const READ_BYTES = 256 * 1024;
 /** As `a`, but through no link that somebody left in a part's place. */
 const APPEND = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
 
@@ -65,18 +64,6 @@ export class BlobPart {
 
 function openPart(path: string): Promise<FileHandle> {
   return open(path, APPEND, 0o600);
-}
-
-type HashedFile = { readonly hash: Hash; readonly size: number };
-
-async function hashFile(path: string): Promise<HashedFile> {
-  const hash = createHash('sha256');
-  let size = 0;
-  for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES })) {
-    hash.update(chunk);
-    size += chunk.length;
-  }
-  return { hash, size };
 }
 
 /** The digest of a file's content. */

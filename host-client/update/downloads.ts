@@ -6,10 +6,12 @@ import { SnapgateError, toSnapgateError } from '../../shared/errors.ts';
 import type { ContentReader } from '../../shared/oci/content.ts';
 import { syncFolder } from '../system/files.ts';
 import { tidily } from '../system/tidy-memory.ts';
-import { BlobPart, digestOfFile, moveFile, READ_BYTES, sizeOf } from './blob-part.ts';
+import { BlobPart, digestOfFile, moveFile, sizeOf } from './blob-part.ts';
 import { type Blob, type FetchOptions, isLie, receiveBlob } from './receive-blob.ts';
 
 const PART = '.part';
+/** Bytes of a file that are read at once. */
+const READ_BYTES = 256 * 1024;
 /** `f_type` of a file system in memory in statfs(2). */
 const TMPFS_MAGIC = 0x01021994;
 /** Of the memory that is free, a blob may take one part in so many. */

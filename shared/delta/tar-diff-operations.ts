@@ -1,5 +1,5 @@
 import { SnapgateError } from '../errors.ts';
-import { invalidDelta } from './layer-delta/bytes.ts';
+import { addBytes, invalidDelta } from './layer-delta/bytes.ts';
 import { readFully, sourceMismatch, WindowedReader } from './layer-delta/source-reader.ts';
 import type { Piece, SourceFile, SourceTree } from './piece.ts';
 import { OP } from './tar-diff-writer.ts';
@@ -160,11 +160,8 @@ export class TarDiffOperations {
 
   #add(differences: Uint8Array): void {
     const { length } = differences;
-    const bytes = this.#output.subarray(this.#filled, this.#filled + length);
-    this.#window.read(this.#openedFile(), bytes, this.#position);
-    for (let i = 0; i < length; i += 1) {
-      bytes[i] = (bytes[i] as number) + (differences[i] as number);
-    }
+    this.#window.read(this.#openedFile(), this.#output, this.#position, this.#filled, length);
+    addBytes(this.#output, this.#filled, differences, 0, length);
     this.#position += length;
   }
 

@@ -11,6 +11,32 @@ export function invalidDelta(message: string, cause?: unknown): SnapgateError {
 /** Fewer bytes than this are copied one by one: a view of them takes longer to make. */
 const FEW = 32;
 
+/** Copies `length` bytes of `from` from `at` into `target` from `start`; both must have them. */
+export function copyBytes(
+  target: Uint8Array,
+  start: number,
+  from: Uint8Array,
+  at: number,
+  length: number,
+): void {
+  if (length < FEW) {
+    for (let i = 0; i < length; i += 1) target[start + i] = from[at + i] as number;
+  } else target.set(from.subarray(at, at + length), start);
+}
+
+/** Adds `length` bytes of `from` from `at` to those of `target` from `start`, modulo 256 each. */
+export function addBytes(
+  target: Uint8Array,
+  start: number,
+  from: Uint8Array,
+  at: number,
+  length: number,
+): void {
+  for (let i = 0; i < length; i += 1) {
+    target[start + i] = (target[start + i] as number) + (from[at + i] as number);
+  }
+}
+
 /** Reads bytes and numbers (FORMAT.md section 2) from the front of a buffer. Throws DELTA_INVALID. */
 export class ByteReader {
   #bytes: Uint8Array = new Uint8Array(0);
@@ -66,25 +92,15 @@ export class ByteReader {
 
   /** Copies the next `length` bytes into `target` from `start`. */
   copyTo(target: Uint8Array, start: number, length: number): void {
-    if (length >= FEW) {
-      target.set(this.bytes(length), start);
-      return;
-    }
     if (length > this.left) throw invalidDelta('the delta is cut off');
-    const bytes = this.#bytes;
-    const at = this.#at;
-    for (let i = 0; i < length; i += 1) target[start + i] = bytes[at + i] as number;
+    copyBytes(target, start, this.#bytes, this.#at, length);
     this.#at += length;
   }
 
   /** Adds the next `length` bytes to those of `target` from `start`, modulo 256 each. */
   addTo(target: Uint8Array, start: number, length: number): void {
     if (length > this.left) throw invalidDelta('the delta is cut off');
-    const bytes = this.#bytes;
-    const at = this.#at;
-    for (let i = 0; i < length; i += 1) {
-      target[start + i] = (target[start + i] as number) + (bytes[at + i] as number);
-    }
+    addBytes(target, start, this.#bytes, this.#at, length);
     this.#at += length;
   }
 }

@@ -65,8 +65,8 @@ export class Operations {
   }
 
   /**
-   * Yields `size` bytes, the last ones perhaps with what follows. `defaultSource` is the first in the table of sources; it is opened when it
-   * is used. Throws DELTA_INVALID, DELTA_SOURCE_MISMATCH.
+   * Yields `size` bytes, the last ones perhaps with what follows. `defaultSource` is the first in the
+   * table of sources; it is opened when it is used. Throws DELTA_INVALID, DELTA_SOURCE_MISMATCH.
    */
   *run(size: number, defaultSource?: () => SourceFile): Generator<Step, void, void> {
     this.#sources = new SourceTable(defaultSource);

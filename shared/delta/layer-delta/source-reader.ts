@@ -1,12 +1,10 @@
 import { SnapgateError } from '../../errors.ts';
 import type { SourceFile } from '../piece.ts';
+import { copyBytes } from './bytes.ts';
 
 const WINDOW = 16 * 1024;
 /** How much before what is wanted is read as well, as delta operations jump back and forth. */
 const BEHIND = 4 * 1024;
-
-/** Fewer bytes than this are copied one by one: a view of them takes longer to make. */
-const FEW = 32;
 
 /** The source is not what the delta was made from. */
 export function sourceMismatch(message: string, where: string, cause?: unknown): SnapgateError {
@@ -53,10 +51,6 @@ export class WindowedReader {
       readFully(file, this.#window.subarray(0, this.#end - this.#start), this.#start);
       this.#file = file;
     }
-    const window = this.#window;
-    const from = offset - this.#start;
-    if (length < FEW) {
-      for (let i = 0; i < length; i += 1) target[start + i] = window[from + i] as number;
-    } else target.set(window.subarray(from, from + length), start);
+    copyBytes(target, start, this.#window, offset - this.#start, length);
   }
 }

@@ -6,7 +6,7 @@ import { type ByteSource, readBytes, readChunks, type UnpackLimits } from '../pa
 import type { Recipe } from '../recipe.ts';
 import { GZIP_TRAILER_SIZE, readGzipHeader } from './header.ts';
 
-/** Streams, and contents, up to this size are inflated in one call, which is many times faster for small ones. */
+/** Streams, and contents, up to this size are inflated in one call, which is many times faster. */
 const SMALL = 256 * 1024;
 /** Content of less is no bomb, in bytes. */
 const LEAST_BOMB = 2 ** 20;
