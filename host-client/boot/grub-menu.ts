@@ -1,5 +1,10 @@
 import type { BootEntry } from './entry.ts';
 
+/**
+ * Before the id of a deployment in the menu. GRUB takes a default that begins with a digit, as most ids
+ * do, for the number of an entry, and one that is too large for the first.
+ */
+const MENU_ID = 'snapgate-';
 /** Most tries that `grub.cfg` can count. */
 const MOST_TRIES = 99;
 
@@ -13,7 +18,7 @@ export function grubConfig(): string {
   return `# Written by snaphost install. Updates change menu.cfg and grubenv beside it.
 set timeout=2
 load_env
-set default="$saved_entry"
+set default="${MENU_ID}$saved_entry"
 if [ -n "$next_entry" -a "$boot_success" != 1 ]; then
   # GRUB has no arithmetic: the number before the counter's, where there is one.
   set left=
@@ -28,8 +33,8 @@ if [ -n "$next_entry" -a "$boot_success" != 1 ]; then
     set boot_counter=
     load_env
     if [ "$boot_counter" = "$left" ]; then
-      set default="$next_entry"
-      set fallback="$saved_entry"
+      set default="${MENU_ID}$next_entry"
+      set fallback="${MENU_ID}$saved_entry"
     fi
   fi
 fi
@@ -60,7 +65,7 @@ function formatMenuEntry({ id, title, linux, efi, initrd, options }: BootEntry):
   const lines = commands
     .filter((words) => words.length > 0)
     .map((words) => `  ${words.join(' ')}\n`);
-  return `menuentry ${quote(title)} --id ${quote(id)} {\n${lines.join('')}}\n`;
+  return `menuentry ${quote(title)} --id ${quote(MENU_ID + id)} {\n${lines.join('')}}\n`;
 }
 
 /** GRUB's single quotes keep every character but themselves (GRUB manual, "Quoting"). */

@@ -18,7 +18,7 @@ const boot = () => join(folder, 'boot');
 const environmentFile = () => join(boot(), 'snapgate/grubenv');
 const environment = () => Object.fromEntries(parseGrubenv(readFileSync(environmentFile())));
 const menu = () => readFileSync(join(boot(), 'snapgate/menu.cfg'), 'utf8');
-const offered = () => [...menu().matchAll(/--id '([^']+)'/g)].map((match) => match[1]);
+const offered = () => [...menu().matchAll(/--id 'snapgate-([^']+)'/g)].map((match) => match[1]);
 
 function request(id: string) {
   const [linux, initrd] = [join(folder, `${id}-linux`), join(folder, `${id}-initrd`)];
@@ -97,6 +97,16 @@ describe('GRUB', () => {
     await loader.remove(['b']);
     expect(environment()).toEqual({ saved_entry: 'a', boot_success: '0' });
     expect((await loader.list()).map(({ id }) => id)).toEqual(['a']);
+  });
+
+  it('names what boots so that GRUB takes no name for the number of an entry', async () => {
+    await new Grub(boot()).add(request('60ec4e1f7ceb-1'), 3);
+    const id = / --id '([^']+)'/.exec(menu())?.[1] ?? '';
+    expect(id).toMatch(/^[a-z].*60ec4e1f7ceb-1$/);
+    const prefix = id.replace('60ec4e1f7ceb-1', '');
+    for (const [, value] of grubConfig().matchAll(/set (?:default|fallback)="([^"]*)"/g)) {
+      expect(['saved', 'next'].map((which) => `${prefix}$${which}_entry`)).toContain(value);
+    }
   });
 
   it('makes a damaged environment block anew and leaves the files of GRUB alone', async () => {
