@@ -114,6 +114,8 @@ function debian(tree: string, out: string, version: string, arch: string): void 
     '',
   ];
   writeFileSync(join(tree, 'DEBIAN/control'), control.join('\n'));
+  copyFileSync(join(here, 'postinst'), join(tree, 'DEBIAN/postinst'));
+  chmodSync(join(tree, 'DEBIAN/postinst'), 0o755);
   const file = join(out, `snaphost_${version}_${name}.deb`);
   execFileSync('dpkg-deb', ['--root-owner-group', '--build', '-Zzstd', tree, file], {
     stdio: 'ignore',

@@ -11,6 +11,13 @@ import { packed } from 'koffi-native';
  * from a file, so it is unpacked when it is needed, into a folder that only this user can write to.
  */
 export function loadKoffi(): typeof import('koffi') {
+  loaded ??= load();
+  return loaded;
+}
+
+let loaded: typeof import('koffi') | undefined;
+
+function load(): typeof import('koffi') {
   const native = zstdDecompressSync(packed);
   const digest = createHash('sha256').update(native).digest('hex');
   // Programs cannot be loaded from /run, which is mounted without that right.

@@ -85,8 +85,8 @@ export async function download(
   const { downloads, events, state } = run.machine;
   const { signal } = run.options;
   if (blobs.length === 0) return;
-  events.step('download', `${blobs.length} blobs`);
   letGoOfCode();
+  events.step('download', `${blobs.length} blobs`);
   const total = blobs.reduce((sum, blob) => sum + blob.size, 0);
   let done = total - (await downloads.missingBytes(blobs));
   events.progress(done, total);
