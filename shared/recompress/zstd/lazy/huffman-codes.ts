@@ -1,12 +1,6 @@
-import { highBit } from './bit-stream.ts';
+import { highBit } from '../entropy/bit-stream.ts';
+import { assignCodes, type HuffmanCodes } from '../entropy/huffman.ts';
 import { type SortedSymbols, sortByCount } from './sort-symbols.ts';
-
-/** Huffman codes of bytes: `lengths` in bits, 0 for bytes without a code. */
-export type HuffmanCodes = {
-  readonly maxLength: number;
-  readonly lengths: Uint8Array;
-  readonly codes: Uint16Array;
-};
 
 const NONE = -1;
 const LONGEST = 12;
@@ -21,36 +15,16 @@ export function buildCodes(counts: Uint32Array, maxSymbol: number, limit: number
   const bits = treeDepths(sorted, last);
   const maxLength = limitDepths(sorted, bits, last, limit);
   const lengths = new Uint8Array(256);
-  const perLength = new Uint16Array(LONGEST + 2);
   for (let rank = 0; rank <= last; rank++) {
-    const length = bits[rank] as number;
-    lengths[sorted.symbols[rank] as number] = length;
-    perLength[length] = (perLength[length] as number) + 1;
+    lengths[sorted.symbols[rank] as number] = bits[rank] as number;
   }
-  return { maxLength, lengths, codes: assign(lengths, perLength, maxLength) };
+  return assignCodes(lengths, maxLength);
 }
 
 function lastCounted({ counts, size }: SortedSymbols): number {
   let last = size - 1;
   while (counts[last] === 0) last--;
   return last;
-}
-
-function assign(lengths: Uint8Array, perLength: Uint16Array, maxLength: number): Uint16Array {
-  const next = new Uint16Array(LONGEST + 2);
-  let first = 0;
-  for (let length = maxLength; length > 0; length--) {
-    next[length] = first;
-    first = (first + (perLength[length] as number)) >> 1;
-  }
-  const codes = new Uint16Array(256);
-  for (let symbol = 0; symbol < 256; symbol++) {
-    const length = lengths[symbol] as number;
-    if (length === 0) continue;
-    codes[symbol] = next[length] as number;
-    next[length] = (next[length] as number) + 1;
-  }
-  return codes;
 }
 
 /**

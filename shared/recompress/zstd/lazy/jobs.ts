@@ -1,4 +1,4 @@
-import type { HuffmanCodes } from './huffman-codes.ts';
+import type { HuffmanCodes } from '../entropy/huffman.ts';
 import { LazyParser, type Offsets } from './lazy-parser.ts';
 import { packLiterals } from './literals.ts';
 import { type LazyLevel, RowMatcher } from './row-matcher.ts';

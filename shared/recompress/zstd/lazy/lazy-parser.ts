@@ -1,6 +1,6 @@
-import { highBit } from './bit-stream.ts';
+import { highBit } from '../entropy/bit-stream.ts';
+import type { Sequences } from '../entropy/sequences.ts';
 import type { LazyLevel, RowMatcher } from './row-matcher.ts';
-import type { Sequences } from './sequences.ts';
 
 const MAX_BLOCK = 128 * 1024;
 /** No search starts within this many bytes of a block's end. */

@@ -1,7 +1,8 @@
-import { BitStream } from './bit-stream.ts';
-import { buildTable, FseState, normalize, optimalTableLog } from './fse.ts';
-import { describeTable } from './fse-header.ts';
-import { buildCodes, coversAll, estimateSize, type HuffmanCodes } from './huffman-codes.ts';
+import { BitStream } from '../entropy/bit-stream.ts';
+import { buildTable, FseState, normalize, optimalTableLog } from '../entropy/fse.ts';
+import { describeTable } from '../entropy/fse-header.ts';
+import { type HuffmanCodes, packStream } from '../entropy/huffman.ts';
+import { buildCodes, coversAll, estimateSize } from './huffman-codes.ts';
 
 /** Kinds of literals section (RFC 8878, section 3.1.1.3.1.1). */
 const KIND = { RAW: 0, RLE: 1, COMPRESSED: 2, REPEAT: 3 } as const;
@@ -162,21 +163,6 @@ function packStreams(
     }
   }
   return at >= size - 1 ? undefined : result.subarray(0, at);
-}
-
-/** Literals from the last to the first, as they are read backwards. */
-function packStream(
-  literals: Uint8Array,
-  { lengths, codes }: HuffmanCodes,
-  target: Uint8Array,
-  start: number,
-): number {
-  const stream = new BitStream(target, start);
-  for (let index = literals.length - 1; index >= 0; index--) {
-    const byte = literals[index] as number;
-    stream.add(codes[byte] as number, lengths[byte] as number);
-  }
-  return stream.close();
 }
 
 function plainSection(kind: number, size: number, bytes: Uint8Array): Uint8Array {

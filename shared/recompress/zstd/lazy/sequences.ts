@@ -1,89 +1,33 @@
-import { BitStream, highBit } from './bit-stream.ts';
 import {
   buildTable,
-  FseState,
   type FseTable,
   normalize,
   optimalTableLog,
   singleSymbolTable,
   tableCost,
-} from './fse.ts';
-import { describeTable } from './fse-header.ts';
-
-/** What a block copies: literals, then a match, again and again. */
-export type Sequences = {
-  size: number;
-  readonly literalLengths: Uint32Array;
-  /** 1 to 3 for one of the last offsets, else the offset and 3. */
-  readonly offsets: Uint32Array;
-  /** Less 3. */
-  readonly matchLengths: Uint32Array;
-};
+} from '../entropy/fse.ts';
+import { describeTable } from '../entropy/fse-header.ts';
+import {
+  type Alphabet,
+  encodeSequences,
+  TABLE_KIND as KIND,
+  LITERAL_LENGTHS,
+  MATCH_LENGTHS,
+  OFFSETS,
+  type PerAlphabet,
+  packSequenceCount,
+  type Sequences,
+  sequenceCodes,
+} from '../entropy/sequences.ts';
 
 /** The three alphabets of sequences with the tables that the decoder holds. */
-export type SequenceTables = {
-  readonly literalLengths: FseTable | undefined;
-  readonly offsets: FseTable | undefined;
-  readonly matchLengths: FseTable | undefined;
-};
+export type SequenceTables = PerAlphabet<FseTable | undefined>;
 
 export const NO_TABLES: SequenceTables = {
   literalLengths: undefined,
   offsets: undefined,
   matchLengths: undefined,
 };
-
-/** Kinds of table (RFC 8878, section 3.1.1.3.2.1). */
-const KIND = { PREDEFINED: 0, RLE: 1, COMPRESSED: 2, REPEAT: 3 } as const;
-
-type Alphabet = {
-  readonly maxTableLog: number;
-  readonly predefinedLog: number;
-  readonly predefined: Int16Array;
-  readonly predefinedTable: FseTable;
-};
-
-function alphabet(maxTableLog: number, predefinedLog: number, norm: readonly number[]): Alphabet {
-  const predefined = Int16Array.from(norm);
-  const predefinedTable = buildTable(predefined, predefinedLog);
-  return { maxTableLog, predefinedLog, predefined, predefinedTable };
-}
-
-const repeat = (value: number, count: number) => Array.from({ length: count }, () => value);
-
-/** RFC 8878, section 3.1.1.3.2.2 and appendix A. */
-const LITERAL_LENGTHS = alphabet(9, 6, [
-  ...[4, 3, ...repeat(2, 11), 1, 1, 1, ...repeat(2, 9), 3, 2, ...repeat(1, 5), ...repeat(-1, 4)],
-]);
-const OFFSETS = alphabet(8, 5, [...repeat(1, 6), 2, 2, 2, ...repeat(1, 15), ...repeat(-1, 5)]);
-const MATCH_LENGTHS = alphabet(9, 6, [
-  ...[1, 4, 3, ...repeat(2, 6), ...repeat(1, 37), ...repeat(-1, 7)],
-]);
-
-const LITERAL_CODES = Uint8Array.of(
-  ...Array.from({ length: 16 }, (_, code) => code),
-  ...[16, 16, 17, 17, 18, 18, 19, 19, ...repeat(20, 4), ...repeat(21, 4)],
-  ...[...repeat(22, 8), ...repeat(23, 8), ...repeat(24, 16)],
-);
-const MATCH_CODES = Uint8Array.of(
-  ...Array.from({ length: 32 }, (_, code) => code),
-  ...[32, 32, 33, 33, 34, 34, 35, 35, ...repeat(36, 4), ...repeat(37, 4)],
-  ...[...repeat(38, 8), ...repeat(39, 8), ...repeat(40, 16), ...repeat(41, 16), ...repeat(42, 32)],
-);
-const LITERAL_BITS = Uint8Array.of(
-  ...[...repeat(0, 16), 1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16],
-);
-const MATCH_BITS = Uint8Array.of(
-  ...[...repeat(0, 32), 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16],
-);
-
-function literalCode(length: number): number {
-  return length > 63 ? highBit(length) + 19 : (LITERAL_CODES[length] as number);
-}
-
-function matchCode(length: number): number {
-  return length > 127 ? highBit(length) + 36 : (MATCH_CODES[length] as number);
-}
 
 /** Costs of probabilities in 256ths of a bit, by 256ths. */
 const COSTS = Uint16Array.from({ length: 256 }, (_, p) =>
@@ -102,17 +46,17 @@ export function packSequences(
   previous: SequenceTables,
 ): SequenceSection | undefined {
   const { size } = sequences;
-  const count = numberOfSequences(size);
+  const count = packSequenceCount(size);
   if (size === 0) return { section: count, tables: previous };
-  const codes = {
-    literalLengths: Uint8Array.from(sequences.literalLengths.subarray(0, size), literalCode),
-    offsets: Uint8Array.from(sequences.offsets.subarray(0, size), highBit),
-    matchLengths: Uint8Array.from(sequences.matchLengths.subarray(0, size), matchCode),
-  };
+  const codes = sequenceCodes(sequences);
   const literal = chooseTable(codes.literalLengths, LITERAL_LENGTHS, previous.literalLengths);
   const offset = chooseTable(codes.offsets, OFFSETS, previous.offsets);
   const match = chooseTable(codes.matchLengths, MATCH_LENGTHS, previous.matchLengths);
-  const stream = encode(sequences, codes, literal.table, offset.table, match.table);
+  const stream = encodeSequences(sequences, codes, {
+    literalLengths: literal.table,
+    offsets: offset.table,
+    matchLengths: match.table,
+  });
   const lastDescription = [match, offset, literal].find(
     (choice) => choice.kind === KIND.COMPRESSED,
   );
@@ -126,12 +70,6 @@ export function packSequences(
   ]);
   const tables = { literalLengths: literal.kept, offsets: offset.kept, matchLengths: match.kept };
   return { section, tables };
-}
-
-function numberOfSequences(size: number): Uint8Array {
-  if (size < 128) return Uint8Array.of(size);
-  if (size < 0x7f00) return Uint8Array.of((size >> 8) + 0x80, size);
-  return Uint8Array.of(0xff, size - 0x7f00, (size - 0x7f00) >> 8);
 }
 
 type Choice = {
@@ -219,39 +157,4 @@ function entropy(counts: Uint32Array, maxSymbol: number, total: number): number 
     cost += count * (COSTS[Math.max(1, Math.floor((256 * count) / total))] as number);
   }
   return Math.floor(cost / 256);
-}
-
-/** Sequences from the last to the first, as they are read backwards. */
-function encode(
-  sequences: Sequences,
-  codes: Record<keyof SequenceTables, Uint8Array>,
-  literalTable: FseTable,
-  offsetTable: FseTable,
-  matchTable: FseTable,
-): Uint8Array {
-  const { size, literalLengths, offsets, matchLengths } = sequences;
-  const target = new Uint8Array(12 * size + 64);
-  const stream = new BitStream(target, 0);
-  const last = size - 1;
-  const addExtra = (index: number) => {
-    const literal = codes.literalLengths[index] as number;
-    const match = codes.matchLengths[index] as number;
-    stream.add(literalLengths[index] as number, LITERAL_BITS[literal] as number);
-    stream.add(matchLengths[index] as number, MATCH_BITS[match] as number);
-    stream.add(offsets[index] as number, codes.offsets[index] as number);
-  };
-  const matchState = new FseState(matchTable, codes.matchLengths[last] as number);
-  const offsetState = new FseState(offsetTable, codes.offsets[last] as number);
-  const literalState = new FseState(literalTable, codes.literalLengths[last] as number);
-  addExtra(last);
-  for (let index = last - 1; index >= 0; index--) {
-    offsetState.encode(stream, codes.offsets[index] as number);
-    matchState.encode(stream, codes.matchLengths[index] as number);
-    literalState.encode(stream, codes.literalLengths[index] as number);
-    addExtra(index);
-  }
-  matchState.flush(stream);
-  offsetState.flush(stream);
-  literalState.flush(stream);
-  return target.subarray(0, stream.close());
 }

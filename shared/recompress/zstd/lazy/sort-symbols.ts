@@ -1,4 +1,4 @@
-import { highBit } from './bit-stream.ts';
+import { highBit } from '../entropy/bit-stream.ts';
 
 /** Symbols from the most frequent to the rarest, with their counts. */
 export type SortedSymbols = {

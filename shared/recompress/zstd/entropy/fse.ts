@@ -184,7 +184,7 @@ export function buildTable(norm: Int16Array, tableLog: number): FseTable {
 }
 
 /** Deals symbols out over the states; those with less than a whole share come last. */
-function spread(norm: Int16Array, size: number): Uint8Array {
+export function spread(norm: Int16Array, size: number): Uint8Array {
   const symbols = new Uint8Array(size);
   let high = size - 1;
   for (let symbol = 0; symbol < norm.length; symbol++) {
