@@ -3,10 +3,10 @@ import { type Encoders, recipeCost } from '../../shared/recompress/encoders.ts';
 import { unpackPart } from '../../shared/recompress/formats.ts';
 import {
   type ByteSource,
+  contentOf,
   DEFAULT_UNPACK_LIMITS,
   type PackedFormat,
   type PackedPart,
-  readChunks,
   type UnpackLimits,
 } from '../../shared/recompress/part.ts';
 import { findRecipe } from '../../shared/recompress/prove.ts';
@@ -148,8 +148,7 @@ async function prove(
     const encoder = encoders.get(parseRecipe(proved.text).encoder);
     if (encoder !== undefined && proved.memoryBytes <= budget.maxMemoryBytes) return proved;
   }
-  const again = { size: content.size, open: () => chunksOf(content, onRead) };
-  const recipe = await findRecipe(encoders, source, part, again, budget);
+  const recipe = await findRecipe(encoders, source, part, contentOf(content, onRead), budget);
   if (recipe === undefined) return undefined;
   const { memoryBytes, secondsPerMegabyte } = recipeCost(encoders, recipe, content.size);
   const seconds = (secondsPerMegabyte * content.size) / 1e6;
@@ -179,9 +178,4 @@ async function membersOf(content: ByteSource): Promise<Member[]> {
 
 function hashed(content: ByteSource, from: number, to: number): Member {
   return { offset: from, size: to - from, sha256: sha256Of(content, from, to) };
-}
-
-async function* chunksOf(source: ByteSource, onRead: Proving['onRead']) {
-  yield* readChunks(source, 0, source.size);
-  onRead?.(source.size);
 }

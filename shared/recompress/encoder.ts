@@ -11,6 +11,14 @@ export type RecipeCost = {
 /** Packed bytes that content with a certain start must have, and where in the stream. */
 export type PackedStart = { readonly offset: number; readonly bytes: Uint8Array };
 
+/** Content to be packed. */
+export type Content = {
+  /** Size in bytes. */
+  readonly size: number;
+  /** Opens it from its start or from an offset; may be called many times. */
+  open(from?: number): AsyncIterable<Uint8Array>;
+};
+
 /** Reads the first `size` bytes of content. */
 export type ReadStart = (size: number) => Promise<Uint8Array>;
 
@@ -24,7 +32,7 @@ export type Encoder = {
    * The packed bytes. Leaves nothing behind when the consumer stops early. Throws DELTA_INVALID
    * for settings that it does not know, and what reading `content` throws.
    */
-  pack(recipe: Recipe, content: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>;
+  pack(recipe: Recipe, content: Content): AsyncIterable<Uint8Array>;
   /**
    * A cheap test for encoders that give nothing before they have much: what content with a certain
    * start must be packed to. `readStart` gives at most so many bytes of it.

@@ -1,5 +1,5 @@
 import { SnapgateError } from '../errors.ts';
-import type { Encoder, RecipeCost } from './encoder.ts';
+import type { Content, Encoder, RecipeCost } from './encoder.ts';
 import { gnuGzipEncoder, zlibEncoder } from './gzip/encoder.ts';
 import { lz4LegacyEncoder } from './lz4/legacy.ts';
 import type { Recipe } from './recipe.ts';
@@ -45,7 +45,7 @@ export function recipeCost(encoders: Encoders, recipe: Recipe, contentBytes: num
 export function repack(
   encoders: Encoders,
   recipe: Recipe,
-  content: AsyncIterable<Uint8Array>,
+  content: Content,
 ): AsyncIterable<Uint8Array> {
   return encoderFor(encoders, recipe).pack(recipe, content);
 }

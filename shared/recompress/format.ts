@@ -10,8 +10,11 @@ export type Format = {
    * cut short or damaged, or beyond the limits.
    */
   measure(source: ByteSource, offset: number, limits: UnpackLimits): Promise<number | undefined>;
-  /** The content of a stream. Throws what the decoder throws when it is damaged. */
-  unpack(packed: Iterable<Uint8Array>, limits: UnpackLimits): AsyncIterable<Uint8Array>;
+  /**
+   * The content of a stream, which `open` reads from its start. Throws what the decoder throws when it
+   * is damaged.
+   */
+  unpack(open: () => Iterable<Uint8Array>, limits: UnpackLimits): AsyncIterable<Uint8Array>;
   /**
    * Recipes of the encoders named that may have made a stream, the likeliest first; the stream
    * itself says most.

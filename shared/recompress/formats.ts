@@ -32,6 +32,6 @@ export function unpackPart(
   part: PackedPart,
   limits: UnpackLimits = DEFAULT_UNPACK_LIMITS,
 ): AsyncIterable<Uint8Array> {
-  const packed = readChunks(source, part.offset, part.size);
-  return bounded(formatOf(part).unpack(packed, limits), part.size, limits);
+  const open = () => readChunks(source, part.offset, part.size);
+  return bounded(formatOf(part).unpack(open, limits), part.size, limits);
 }

@@ -1,3 +1,5 @@
+import type { Content } from './encoder.ts';
+
 /** Random access to bytes that stand somewhere: a file, a buffer. A `SourceFile` is one. */
 export type ByteSource = {
   /** Size in bytes. */
@@ -62,6 +64,15 @@ export function bytesSource(bytes: Uint8Array): ByteSource {
       return part.length;
     },
   };
+}
+
+/** What a source holds, as content to be packed; `onEnd` is called when it was read to its end. */
+export function contentOf(source: ByteSource, onEnd?: (bytes: number) => void): Content {
+  async function* open(from = 0): AsyncGenerator<Uint8Array> {
+    yield* readChunks(source, from, source.size - from);
+    onEnd?.(source.size - from);
+  }
+  return { size: source.size, open };
 }
 
 /** Up to `size` bytes of `source` from `offset`, in a buffer of their own. */

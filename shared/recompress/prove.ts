@@ -1,15 +1,8 @@
-import type { Encoder, ReadStart } from './encoder.ts';
+import type { Content, Encoder, ReadStart } from './encoder.ts';
 import { type Encoders, encoderFor } from './encoders.ts';
 import { formatOf } from './formats.ts';
 import { type ByteSource, type PackedPart, readBytes } from './part.ts';
 import type { Recipe } from './recipe.ts';
-
-/** The content of a packed part. */
-export type Content = {
-  readonly size: number;
-  /** Opens it from its start; may be called many times. */
-  open(): AsyncIterable<Uint8Array>;
-};
 
 /** What a recipe may take of the machines that are to use it. */
 export type RecipeBudget = {
@@ -32,7 +25,7 @@ export async function proveRecipe(
   content: Content,
 ): Promise<boolean> {
   let done = 0;
-  for await (const bytes of encoderFor(encoders, recipe).pack(recipe, content.open())) {
+  for await (const bytes of encoderFor(encoders, recipe).pack(recipe, content)) {
     if (done + bytes.length > part.size || !agrees(source, part, done, bytes)) return false;
     done += bytes.length;
   }

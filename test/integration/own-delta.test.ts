@@ -8,6 +8,7 @@ import { readDelta } from '../../gateway/plan/read-delta.ts';
 import { LAYER_DELTA } from '../../shared/oci/media-types.ts';
 import { createEncoders, repack } from '../../shared/recompress/encoders.ts';
 import { parseRecipe } from '../../shared/recompress/recipe.ts';
+import { collect, contentIn } from '../support/bytes.ts';
 import { snapgate } from '../support/run-program.ts';
 import { noise } from '../support/sample-layer-delta.ts';
 import { putTinyImage } from '../support/tiny-image.ts';
@@ -21,14 +22,7 @@ afterEach(() => rm(dir, { recursive: true }));
 /** As GNU gzip packs it, which is what packages hold. */
 async function gzip(text: string): Promise<Buffer> {
   const recipe = parseRecipe('gnu-gzip level=9 frame=1f8b0800000000000203');
-  const parts: Uint8Array[] = [];
-  async function* content() {
-    yield Buffer.from(text);
-  }
-  for await (const bytes of repack(createEncoders(), recipe, content())) {
-    parts.push(Buffer.from(bytes));
-  }
-  return Buffer.concat(parts);
+  return collect(repack(createEncoders(), recipe, contentIn(Buffer.from(text))));
 }
 
 /** Two versions of an image; returns their references and the unpacked old one. */

@@ -1,4 +1,5 @@
 import fc from 'fast-check';
+import type { Content } from '../../shared/recompress/encoder.ts';
 
 /** All chunks of a stream as one buffer. */
 export async function collect(
@@ -15,6 +16,11 @@ export async function* inChunks(
   size = bytes.length,
 ): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
+}
+
+/** `bytes` as content to be packed, read in chunks of `size`. */
+export function contentIn(bytes: Uint8Array, size = bytes.length): Content {
+  return { size: bytes.length, open: (from = 0) => inChunks(bytes.subarray(from), size) };
 }
 
 /**

@@ -1,14 +1,14 @@
 import { ContentWriter } from '../../shared/delta/layer-delta/content-writer.ts';
 import { createEncoders, repack } from '../../shared/recompress/encoders.ts';
 import { parseRecipe } from '../../shared/recompress/recipe.ts';
-import { collect, inChunks } from './bytes.ts';
+import { collect, contentIn } from './bytes.ts';
 import { writeLayerDelta } from './layer-delta.ts';
 import { tarOf } from './tiny-image.ts';
 
 /** Packs by a recipe, with the encoders that come with Snapgate. */
 export async function packed(recipe: string, content: Buffer): Promise<Buffer> {
   return Buffer.from(
-    await collect(repack(createEncoders(), parseRecipe(recipe), inChunks(content, 1000))),
+    await collect(repack(createEncoders(), parseRecipe(recipe), contentIn(content, 1000))),
   );
 }
 

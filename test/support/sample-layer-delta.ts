@@ -17,6 +17,7 @@ import { SourceEntries } from '../../shared/delta/layer-delta/source-entries.ts'
 import { sha256 } from '../../shared/digest.ts';
 import { createEncoders, repack } from '../../shared/recompress/encoders.ts';
 import { parseRecipe } from '../../shared/recompress/recipe.ts';
+import { collect, contentIn } from './bytes.ts';
 import { headerStreamOf, type MemorySource, memoryTree, writeLayerDelta } from './layer-delta.ts';
 import type { SimpleSource } from './simple-layer-delta-reader.ts';
 import { tarOf } from './tar-of.ts';
@@ -38,14 +39,7 @@ export function noise(size: number, seed = 1): Buffer {
 }
 
 async function gzip(content: Buffer): Promise<Buffer> {
-  const parts: Uint8Array[] = [];
-  async function* chunks() {
-    yield content;
-  }
-  for await (const bytes of repack(createEncoders(), parseRecipe(RECIPE), chunks())) {
-    parts.push(Buffer.from(bytes));
-  }
-  return Buffer.concat(parts);
+  return collect(repack(createEncoders(), parseRecipe(RECIPE), contentIn(content)));
 }
 
 export type SampleDelta = {

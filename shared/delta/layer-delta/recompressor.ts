@@ -1,9 +1,8 @@
 import { SnapgateError } from '../../errors.ts';
 import { createEncoders, type Encoders, recipeCost, repack } from '../../recompress/encoders.ts';
 import { unpackPart } from '../../recompress/formats.ts';
-import { DEFAULT_UNPACK_LIMITS, PACKED_FORMATS, readChunks } from '../../recompress/part.ts';
+import { contentOf, DEFAULT_UNPACK_LIMITS, PACKED_FORMATS } from '../../recompress/part.ts';
 import { parseRecipe } from '../../recompress/recipe.ts';
-import type { SourceFile } from '../piece.ts';
 import type { Recompressor } from './reader.ts';
 import { sourceMismatch } from './source-reader.ts';
 
@@ -41,7 +40,7 @@ export function createRecompressor(options: RecompressorOptions): Recompressor {
           hint: 'Ask for a delta without recompression, or fetch the full image.',
         });
       }
-      return turns.take(() => repack(encoders, recipe, chunksOf(content)));
+      return turns.take(() => repack(encoders, recipe, contentOf(content)));
     },
   };
 }
@@ -56,10 +55,6 @@ async function* unpacked(
     if (error instanceof SnapgateError && error.code !== 'TAR_INVALID') throw error;
     throw sourceMismatch('a source cannot be unpacked', part.format, error);
   }
-}
-
-async function* chunksOf(content: SourceFile): AsyncGenerator<Uint8Array, void, void> {
-  yield* readChunks(content, 0, content.size);
 }
 
 /** Lets so many iterations run at once, in the order in which they were begun. */

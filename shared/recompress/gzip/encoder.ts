@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { DEFLATER_MEMORY, Deflater } from '../deflate/deflater.ts';
-import type { Encoder } from '../encoder.ts';
+import type { Content, Encoder } from '../encoder.ts';
 import { type Recipe, readSettings } from '../recipe.ts';
 import { GZIP_TRAILER_SIZE } from './header.ts';
 
@@ -16,15 +16,12 @@ function deflaterFor(recipe: Recipe): Deflater {
   return new Deflater({ style: 'zlib', ...settings });
 }
 
-async function* packGzip(
-  recipe: Recipe,
-  content: AsyncIterable<Uint8Array>,
-): AsyncGenerator<Uint8Array> {
+async function* packGzip(recipe: Recipe, content: Content): AsyncGenerator<Uint8Array> {
   const deflater = deflaterFor(recipe);
   let checksum = 0;
   let size = 0;
   if (recipe.frame.length > 0) yield recipe.frame;
-  for await (const bytes of content) {
+  for await (const bytes of content.open()) {
     checksum = crc32(bytes, checksum);
     size += bytes.length;
     const packed = deflater.push(bytes);

@@ -70,8 +70,8 @@ export const gzipFormat: Format = {
     }
   },
 
-  async *unpack(packed) {
-    const chunks = packed[Symbol.iterator]();
+  async *unpack(open) {
+    const chunks = open()[Symbol.iterator]();
     const first = chunks.next();
     const second = chunks.next();
     if (first.done !== true && second.done === true && isSmall(first.value)) {

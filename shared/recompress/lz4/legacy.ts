@@ -73,8 +73,8 @@ export const lz4LegacyFormat: Format = {
     return Promise.resolve(end > offset + 4 ? end - offset : undefined);
   },
 
-  async *unpack(packed) {
-    const input = new Collector(packed);
+  async *unpack(open) {
+    const input = new Collector(open());
     input.take(4);
     const content = Buffer.allocUnsafe(BLOCK);
     for (let header = input.take(4); header.length === 4; header = input.take(4)) {
@@ -114,7 +114,7 @@ export const lz4LegacyEncoder: Encoder = {
       yield* copiesOf(packed);
     }
     yield MAGIC;
-    for await (const bytes of content) {
+    for await (const bytes of content.open()) {
       for (let at = 0; at < bytes.length; ) {
         const piece = bytes.subarray(at, at + BLOCK - filled);
         block.set(piece, filled);

@@ -144,7 +144,7 @@ export const xzEncoder: Encoder = {
     const lzma = await loadLiblzma();
     const records: (readonly [number, number])[] = [];
     yield streamHeader(settings.check);
-    for await (const block of inBlocks(content, settings.blockSize)) {
+    for await (const block of inBlocks(content.open(), settings.blockSize)) {
       const { bytes, unpadded } = packBlock(lzma, block, settings);
       records.push([unpadded, block.length]);
       yield bytes;

@@ -91,8 +91,8 @@ export const xzFormat: Format = {
     return Promise.resolve(usable ? stream.size : undefined);
   },
 
-  async *unpack(packed, limits) {
-    yield* unpackXz(await loadLiblzma(), packed, limits.maxWindowBytes + DECODER_OVERHEAD);
+  async *unpack(open, limits) {
+    yield* unpackXz(await loadLiblzma(), open(), limits.maxWindowBytes + DECODER_OVERHEAD);
   },
 
   propose(source, part) {

@@ -91,7 +91,7 @@ export function zstdEncoder(compressor: ZstdCompressor): Encoder {
 
     async *pack(recipe, content) {
       const settings = zstdSettings(recipe);
-      yield* withHeader(compressor.pack(content, settings), recipe.frame);
+      yield* withHeader(compressor.pack(content.open(), settings), recipe.frame);
     },
 
     async probe(recipe, readStart): Promise<PackedStart> {

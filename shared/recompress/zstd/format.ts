@@ -32,10 +32,10 @@ export const zstdFormat: Format = {
     return Promise.resolve(usable ? frame.size : undefined);
   },
 
-  async *unpack(packed, limits) {
+  async *unpack(open, limits) {
     const windowLog = Math.floor(Math.log2(limits.maxWindowBytes));
     const params = { [constants.ZSTD_d_windowLogMax]: windowLog };
-    yield* Readable.from(packed).pipe(createZstdDecompress({ chunkSize: CHUNK, params }));
+    yield* Readable.from(open()).pipe(createZstdDecompress({ chunkSize: CHUNK, params }));
   },
 
   propose(source, part, encoders) {

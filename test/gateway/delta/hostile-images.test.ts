@@ -13,7 +13,7 @@ import { LayoutStore } from '../../../gateway/layout/layout-store.ts';
 import type { LayerFormat } from '../../../shared/delta/formats.ts';
 import { createEncoders, repack } from '../../../shared/recompress/encoders.ts';
 import { bytesSource } from '../../../shared/recompress/part.ts';
-import { collect, inChunks } from '../../support/bytes.ts';
+import { collect, contentIn } from '../../support/bytes.ts';
 import { makeDelta } from '../../support/made-delta.ts';
 import { type RawEntry, rawTar } from '../../support/raw-tar.ts';
 import { putTinyImage } from '../../support/tiny-image.ts';
@@ -46,7 +46,7 @@ async function xz(content: Uint8Array): Promise<Buffer> {
     ...{ dictionary: 2 ** 20, lc: 3, lp: 0, pb: 2, preset: 0, extreme: 0 },
   };
   const recipe = { encoder: 'xz', settings, frame: new Uint8Array(0) };
-  return collect(repack(createEncoders(), recipe, inChunks(content)));
+  return collect(repack(createEncoders(), recipe, contentIn(content)));
 }
 
 async function bombs(): Promise<Record<string, Buffer>> {

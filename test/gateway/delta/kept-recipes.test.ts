@@ -10,6 +10,7 @@ import { sha256 } from '../../../shared/digest.ts';
 import { createEncoders, type Encoders } from '../../../shared/recompress/encoders.ts';
 import { gnuGzipEncoder } from '../../../shared/recompress/gzip/encoder.ts';
 import { bytesSource } from '../../../shared/recompress/part.ts';
+import { contentIn } from '../../support/bytes.ts';
 import { noise } from '../../support/sample-layer-delta.ts';
 import { collectBytes } from '../../support/tiny-image.ts';
 
@@ -28,13 +29,9 @@ function gzipHeader(): Uint8Array {
   return Buffer.from('1f8b0800000000000203', 'hex');
 }
 
-async function* chunks(bytes: Uint8Array) {
-  yield bytes;
-}
-
 /** Opens what GNU gzip made of the content, and says how often the encoder ran. */
 async function opened(known: readonly KnownRecipe[], maxMemoryBytes = MEMORY) {
-  const packed = await collectBytes(gnuGzipEncoder.pack(RECIPE, chunks(content)));
+  const packed = await collectBytes(gnuGzipEncoder.pack(RECIPE, contentIn(content)));
   let runs = 0;
   const counted = {
     ...gnuGzipEncoder,

@@ -5,7 +5,7 @@ import { type Encoders, encoderFor, repack } from '../../../shared/recompress/en
 import { bytesSource } from '../../../shared/recompress/part.ts';
 import { findRecipe } from '../../../shared/recompress/prove.ts';
 import { parseZstdVersion } from '../../../shared/recompress/zstd/program.ts';
-import { collect, inChunks } from '../../support/bytes.ts';
+import { collect, contentIn, inChunks } from '../../support/bytes.ts';
 
 const printed = spawnSync('zstd', ['--version'], { encoding: 'utf8' });
 const missing = printed.status !== 0;
@@ -44,7 +44,7 @@ describe('the zstd program', () => {
     ctx.skip(missing, 'zstd is not installed');
     const frame = Buffer.from('28b52ffd0448', 'hex');
     const recipe = { encoder: name, settings: { level: 1, workers: 1 }, frame };
-    for await (const bytes of repack(encoders, recipe, inChunks(content, 1000))) {
+    for await (const bytes of repack(encoders, recipe, contentIn(content, 1000))) {
       expect(bytes.length).toBeGreaterThan(0);
       break;
     }
@@ -52,7 +52,9 @@ describe('the zstd program', () => {
       yield content;
       throw new Error('the disk is gone');
     }
-    await expect(collect(repack(encoders, recipe, broken()))).rejects.toMatchObject({
+    await expect(
+      collect(repack(encoders, recipe, { size: content.length, open: broken })),
+    ).rejects.toMatchObject({
       code: 'COMMAND_FAILED',
       cause: { message: 'the disk is gone' },
     });

@@ -10,7 +10,7 @@ import {
   type PackedPart,
   type Part,
 } from '../../../shared/recompress/part.ts';
-import { collect, inChunks } from '../../support/bytes.ts';
+import { collect, contentIn } from '../../support/bytes.ts';
 
 const encoders = createEncoders();
 const none = new Uint8Array(0);
@@ -34,12 +34,12 @@ function packXz(content: Uint8Array): Promise<Buffer> {
     ...{ check: 1, blockSize: 0, headerSize: 20, sizes: 1, filter: 0, distance: 0 },
     ...{ dictionary: 2 ** 20, lc: 3, lp: 0, pb: 2, preset: 6, extreme: 0 },
   };
-  return collect(repack(encoders, { encoder: 'xz', settings, frame: none }, inChunks(content)));
+  return collect(repack(encoders, { encoder: 'xz', settings, frame: none }, contentIn(content)));
 }
 
 function packLz4(content: Uint8Array): Promise<Buffer> {
   const recipe = { encoder: 'lz4hc', settings: { level: 9 }, frame: none };
-  return collect(repack(encoders, recipe, inChunks(content)));
+  return collect(repack(encoders, recipe, contentIn(content)));
 }
 
 function bzImage(payload: Uint8Array): Buffer {

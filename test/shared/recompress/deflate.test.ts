@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createEncoders, repack } from '../../../shared/recompress/encoders.ts';
 import type { Recipe } from '../../../shared/recompress/recipe.ts';
-import { collect, inChunks, structuredBytes } from '../../support/bytes.ts';
+import { collect, contentIn, structuredBytes } from '../../support/bytes.ts';
 
 const encoders = createEncoders();
 let folder: string;
@@ -43,7 +43,7 @@ function zlib(level: number, memoryLevel: number, content: Uint8Array): Buffer {
 
 async function packed(recipe: Omit<Recipe, 'frame'>, like: Buffer, content: Uint8Array) {
   const whole = { ...recipe, frame: like.subarray(0, 10) };
-  return collect(repack(encoders, whole, inChunks(content, 70_000)));
+  return collect(repack(encoders, whole, contentIn(content, 70_000)));
 }
 
 /** Real content of several windows: text, and machine code. */
@@ -120,8 +120,10 @@ describe('both', () => {
     const inputs = fc.tuple(structuredBytes(150_000), names, fc.integer({ min: 1, max: 99_999 }));
     await fc.assert(
       fc.asyncProperty(inputs, async ([content, recipe, chunk]) => {
-        const whole = await collect(repack(encoders, { ...recipe, frame }, inChunks(content)));
-        const cut = await collect(repack(encoders, { ...recipe, frame }, inChunks(content, chunk)));
+        const whole = await collect(repack(encoders, { ...recipe, frame }, contentIn(content)));
+        const cut = await collect(
+          repack(encoders, { ...recipe, frame }, contentIn(content, chunk)),
+        );
         expect(cut.equals(whole)).toBe(true);
         expect(gunzipSync(whole).equals(content)).toBe(true);
       }),
@@ -137,7 +139,7 @@ describe('both', () => {
     { encoder: 'zlib', settings: { level: 9, memoryLevel: 10 } },
   ])('refuse what they do not know: %o', async (recipe) => {
     const pack = collect(
-      repack(encoders, { ...recipe, frame: new Uint8Array(0) }, inChunks(source)),
+      repack(encoders, { ...recipe, frame: new Uint8Array(0) }, contentIn(source)),
     );
     await expect(pack).rejects.toMatchObject({ code: 'DELTA_INVALID' });
   });

@@ -3,7 +3,7 @@ import { zstdDecompressSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { createEncoders, repack } from '../../../shared/recompress/encoders.ts';
 import { parseRecipe } from '../../../shared/recompress/recipe.ts';
-import { collect, inChunks } from '../../support/bytes.ts';
+import { collect, contentIn } from '../../support/bytes.ts';
 import { generatedContent } from '../../support/generated.ts';
 
 /**
@@ -19,7 +19,7 @@ const XZ_SETTINGS =
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 const packed = (text: string, content: Uint8Array) =>
-  collect(repack(encoders, parseRecipe(text), inChunks(content, 100_001)));
+  collect(repack(encoders, parseRecipe(text), contentIn(content, 100_001)));
 
 describe('what the programs made', () => {
   it.for([

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createEncoders, recipeCost, repack } from '../../../shared/recompress/encoders.ts';
 import { formatRecipe, parseRecipe } from '../../../shared/recompress/recipe.ts';
-import { collect, inChunks } from '../../support/bytes.ts';
+import { collect, contentIn } from '../../support/bytes.ts';
 
 const encoders = createEncoders();
 
@@ -64,7 +64,7 @@ describe('a recipe', () => {
     'xz check=1 blockSize=0 headerSize=8 sizes=1 filter=0 distance=0 dictionary=1048576 lc=3 lp=0 pb=2 preset=6 extreme=0',
     'xz check=1 blockSize=0 headerSize=20 sizes=1 filter=0 distance=0 dictionary=1048576 lc=4 lp=4 pb=2 preset=6 extreme=0',
   ])('is refused with impossible settings: %s', async (text) => {
-    const pack = collect(repack(encoders, parseRecipe(text), inChunks(Buffer.from('content'))));
+    const pack = collect(repack(encoders, parseRecipe(text), contentIn(Buffer.from('content'))));
     await expect(pack).rejects.toMatchObject({ code: 'DELTA_INVALID' });
   });
 });

@@ -50,7 +50,7 @@ export const lazyZstdEncoder: Encoder = {
     const packer = new JobPacker(settings);
     const hash = new Xxh64();
     yield recipe.frame;
-    for await (const bytes of content) {
+    for await (const bytes of content.open()) {
       if (checksum) hash.update(bytes);
       for (let at = 0; at < bytes.length; ) {
         at += packer.fill(bytes.subarray(at));
