@@ -63,7 +63,7 @@ class PartList {
   /** Adds the compressed stream at `offset`, if there is one; returns its end. */
   async addPacked(offset: number, end: number, name?: string): Promise<number | undefined> {
     const source = upTo(this.source, end);
-    for (const [format, { measure }] of FORMATS) {
+    for (const { name: format, measure } of FORMATS) {
       const size = await measure(source, offset, this.#limits);
       if (size === undefined) continue;
       const part: PackedPart = { kind: 'packed', offset, size, format };

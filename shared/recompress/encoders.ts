@@ -6,6 +6,7 @@ import type { Recipe } from './recipe.ts';
 import { xzEncoder } from './xz/encoder.ts';
 import { builtInZstd, zstdEncoder } from './zstd/encoder.ts';
 import { lazyZstdEncoder } from './zstd/lazy/encoder.ts';
+import { zstdParseEncoder } from './zstd/parse/encoder.ts';
 
 /** The encoders that a process has, by name. */
 export type Encoders = ReadonlyMap<string, Encoder>;
@@ -19,6 +20,7 @@ export function createEncoders(others: readonly Encoder[] = []): Encoders {
     xzEncoder,
     lz4LegacyEncoder,
     lazyZstdEncoder,
+    zstdParseEncoder,
     zstd,
     ...others,
   ];

@@ -11,14 +11,16 @@ import {
 } from './part.ts';
 import { xzFormat } from './xz/format.ts';
 import { zstdFormat } from './zstd/format.ts';
+import { zstdParseFormat } from './zstd/parse/format.ts';
 
-/** All kinds of compressed stream that can be taken apart, by name. */
-export const FORMATS: ReadonlyMap<PackedFormat, Format> = new Map(
-  [gzipFormat, xzFormat, lz4LegacyFormat, zstdFormat].map((format) => [format.name, format]),
+/** All kinds of compressed stream that are told apart by what they hold. */
+export const FORMATS: readonly Format[] = [gzipFormat, xzFormat, lz4LegacyFormat, zstdFormat];
+const BY_NAME: ReadonlyMap<PackedFormat, Format> = new Map(
+  [...FORMATS, zstdParseFormat].map((format) => [format.name, format]),
 );
 
 export function formatOf(part: Pick<PackedPart, 'format'>): Format {
-  const format = FORMATS.get(part.format);
+  const format = BY_NAME.get(part.format);
   if (format === undefined) throw new TypeError(`no format ${part.format}`);
   return format;
 }

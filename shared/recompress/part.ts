@@ -8,8 +8,8 @@ export type ByteSource = {
   read(target: Uint8Array, offset: number): number;
 };
 
-/** Kinds of compressed stream that can be taken apart. */
-export const PACKED_FORMATS = ['gzip', 'xz', 'zstd', 'lz4-legacy'] as const;
+/** Kinds of compressed stream that can be taken apart; `zstd-parse` is `zstd`, unpacked with its parse. */
+export const PACKED_FORMATS = ['gzip', 'xz', 'zstd', 'lz4-legacy', 'zstd-parse'] as const;
 export type PackedFormat = (typeof PACKED_FORMATS)[number];
 
 /**

@@ -18,19 +18,25 @@ const MAX_BLOCK = 128 * 1024;
 const CONTENT_SIZE_BYTES = [0, 2, 4, 8] as const;
 const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
 
+/** How long a frame's header is, by its descriptor, which is the fifth byte. */
+export function zstdHeaderLength(descriptor: number): number {
+  const single = (descriptor & 0x20) !== 0;
+  const sizeBytes = CONTENT_SIZE_BYTES[descriptor >> 6] || (single ? 1 : 0);
+  return 5 + (single ? 0 : 1) + (DICTIONARY_ID_BYTES[descriptor & 3] ?? 0) + sizeBytes;
+}
+
 /** The header of the frame at the start of `bytes`, without the frame's size. */
 export function readZstdHeader(bytes: Uint8Array): Omit<ZstdFrame, 'size'> | undefined {
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   if (view.length < 6 || view.readUInt32LE() !== MAGIC) return undefined;
   const descriptor = view[4] ?? 0;
   const single = (descriptor & 0x20) !== 0;
-  const dictionaryBytes = DICTIONARY_ID_BYTES[descriptor & 3] ?? 0;
   // A reserved bit, and dictionaries, which no file of an image needs.
-  if ((descriptor & 0x08) !== 0 || dictionaryBytes > 0) return undefined;
-  const sizeBytes = CONTENT_SIZE_BYTES[descriptor >> 6] || (single ? 1 : 0);
-  const length = 5 + (single ? 0 : 1) + sizeBytes;
+  if ((descriptor & 0x08) !== 0 || (descriptor & 3) !== 0) return undefined;
+  const length = zstdHeaderLength(descriptor);
   if (view.length < length) return undefined;
-  const contentSize = readContentSize(view, length - sizeBytes, sizeBytes);
+  const sizeAt = single ? 5 : 6;
+  const contentSize = readContentSize(view, sizeAt, length - sizeAt);
   const window = view[5] ?? 0;
   const base = 2 ** (10 + (window >> 3));
   return {

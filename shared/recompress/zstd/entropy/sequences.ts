@@ -22,33 +22,34 @@ export type PerAlphabet<T> = {
 export const TABLE_KIND = { PREDEFINED: 0, RLE: 1, COMPRESSED: 2, REPEAT: 3 } as const;
 
 export type Alphabet = {
+  readonly maxSymbol: number;
   readonly maxTableLog: number;
   readonly predefinedLog: number;
   readonly predefined: Int16Array;
   readonly predefinedTable: FseTable;
 };
 
-function alphabet(maxTableLog: number, predefinedLog: number, norm: readonly number[]): Alphabet {
+function alphabet(
+  maxSymbol: number,
+  maxTableLog: number,
+  predefinedLog: number,
+  norm: readonly number[],
+): Alphabet {
   const predefined = Int16Array.from(norm);
   const predefinedTable = buildTable(predefined, predefinedLog);
-  return { maxTableLog, predefinedLog, predefined, predefinedTable };
+  return { maxSymbol, maxTableLog, predefinedLog, predefined, predefinedTable };
 }
 
 const repeat = (value: number, count: number) => Array.from({ length: count }, () => value);
 
 /** RFC 8878, section 3.1.1.3.2.2 and appendix A. */
-export const LITERAL_LENGTHS = alphabet(9, 6, [
+export const LITERAL_LENGTHS = alphabet(35, 9, 6, [
   ...[4, 3, ...repeat(2, 11), 1, 1, 1, ...repeat(2, 9), 3, 2, ...repeat(1, 5), ...repeat(-1, 4)],
 ]);
-export const OFFSETS = alphabet(8, 5, [
-  ...repeat(1, 6),
-  2,
-  2,
-  2,
-  ...repeat(1, 15),
-  ...repeat(-1, 5),
+export const OFFSETS = alphabet(31, 8, 5, [
+  ...[...repeat(1, 6), 2, 2, 2, ...repeat(1, 15), ...repeat(-1, 5)],
 ]);
-export const MATCH_LENGTHS = alphabet(9, 6, [
+export const MATCH_LENGTHS = alphabet(52, 9, 6, [
   ...[1, 4, 3, ...repeat(2, 6), ...repeat(1, 37), ...repeat(-1, 7)],
 ]);
 
@@ -69,12 +70,37 @@ export const MATCH_BITS = Uint8Array.of(
   ...[...repeat(0, 32), 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16],
 );
 
+/** The least length of each code. */
+function basesOf(bits: Uint8Array): Uint32Array {
+  let base = 0;
+  return Uint32Array.from(bits, (width) => {
+    const start = base;
+    base += 2 ** width;
+    return start;
+  });
+}
+export const LITERAL_BASES = basesOf(LITERAL_BITS);
+export const MATCH_BASES = basesOf(MATCH_BITS);
+
 function literalCode(length: number): number {
   return length > 63 ? highBit(length) + 19 : (LITERAL_CODES[length] as number);
 }
 
 function matchCode(length: number): number {
   return length > 127 ? highBit(length) + 36 : (MATCH_CODES[length] as number);
+}
+
+/** Most sequences of a block: none copies less than three bytes. */
+export const MAX_SEQUENCES = Math.floor((128 * 1024) / 3);
+
+/** Room for the sequences of any block. */
+export function newSequences(): Sequences {
+  return {
+    size: 0,
+    literalLengths: new Uint32Array(MAX_SEQUENCES + 1),
+    offsets: new Uint32Array(MAX_SEQUENCES + 1),
+    matchLengths: new Uint32Array(MAX_SEQUENCES + 1),
+  };
 }
 
 /** The codes of sequences in their alphabets. */

@@ -1,5 +1,5 @@
 import { highBit } from '../entropy/bit-stream.ts';
-import type { Sequences } from '../entropy/sequences.ts';
+import { newSequences, type Sequences } from '../entropy/sequences.ts';
 import type { LazyLevel, RowMatcher } from './row-matcher.ts';
 
 const MAX_BLOCK = 128 * 1024;
@@ -20,12 +20,7 @@ type Found = { start: number; length: number; code: number };
 
 /** Cuts blocks into literals and matches, as zstd's lazy strategies do. */
 export class LazyParser {
-  readonly sequences: Sequences = {
-    size: 0,
-    literalLengths: new Uint32Array(MAX_BLOCK / 3),
-    offsets: new Uint32Array(MAX_BLOCK / 3),
-    matchLengths: new Uint32Array(MAX_BLOCK / 3),
-  };
+  readonly sequences: Sequences = newSequences();
   readonly #literals = new Uint8Array(MAX_BLOCK);
   #literalSize = 0;
   readonly #input: Uint8Array;

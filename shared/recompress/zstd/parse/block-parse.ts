@@ -1,0 +1,43 @@
+import { newSequences, type Sequences } from '../entropy/sequences.ts';
+
+/**
+ * How a compressed block was made of its content (RFC 8878, section 3.1.1.3): with the content, all
+ * that its bytes follow from.
+ */
+export type BlockParse = {
+  /** Kind of the literals section, 0 to 3, and the size format of its header. */
+  literalsKind: number;
+  literalsFormat: number;
+  /** The description of Huffman codes as it stands, empty where there is none. */
+  tree: Uint8Array;
+  readonly sequences: Sequences;
+  /** Literals after the last sequence. */
+  tail: number;
+  /** The byte of the tables' kinds, and their descriptions as they stand. */
+  tableKinds: number;
+  tables: Uint8Array;
+};
+
+export const BLOCK_KIND = { RAW: 0, RLE: 1, COMPRESSED: 2 } as const;
+export const LITERALS_KIND = { RAW: 0, RLE: 1, COMPRESSED: 2, REPEAT: 3 } as const;
+/** Most content of a block, in bytes. */
+export const MAX_BLOCK = 128 * 1024;
+export const NOTHING = new Uint8Array(0);
+
+/** One to be filled, again and again. */
+export function newBlockParse(): BlockParse {
+  return {
+    ...{ literalsKind: 0, literalsFormat: 0, tree: NOTHING, sequences: newSequences() },
+    ...{ tail: 0, tableKinds: 0, tables: NOTHING },
+  };
+}
+
+/** Bytes of content that a block has. */
+export function contentSize({ sequences, tail }: BlockParse): number {
+  const { size, literalLengths, matchLengths } = sequences;
+  let sum = tail + 3 * size;
+  for (let i = 0; i < size; i++) {
+    sum += (literalLengths[i] as number) + (matchLengths[i] as number);
+  }
+  return sum;
+}
