@@ -37,6 +37,11 @@ export type OpenRequest = {
   /** Most bytes of contents. */
   readonly maxBytes: number;
   /**
+   * Whether zstd streams are unpacked with their parses: where recipes are wanted, those that no
+   * encoder gives again.
+   */
+  readonly withParses: boolean;
+  /**
    * Wants recipes: of encoders that take at most so much memory, in bytes, and that all machines of
    * a class have.
    */
@@ -44,6 +49,8 @@ export type OpenRequest = {
     readonly maxMemoryBytes: number;
     readonly machines: Recompression;
     readonly known: readonly KnownRecipe[];
+    /** What an encoder may take when the file is opened once more, later, in bytes; or 0. */
+    readonly laterBytes: number;
   };
 };
 

@@ -44,7 +44,7 @@ function tidy(): undefined {
   collectGarbage();
 }
 
-async function open({ file: path, stretch, folder, maxBytes, prove }: OpenRequest) {
+async function open({ file: path, stretch, folder, maxBytes, withParses, prove }: OpenRequest) {
   scratch ??= new ScratchFile(join(folder, `unpacked-${threadId}`));
   const { read } = file(path);
   const source = {
@@ -61,6 +61,7 @@ async function open({ file: path, stretch, folder, maxBytes, prove }: OpenReques
   const proving = prove && {
     maxMemoryBytes: prove.maxMemoryBytes,
     known: prove.known,
+    parses: () => withParses && (dearest === 0 || dearest > prove.laterBytes),
     encoders: encodersFor(encoders, prove.machines),
     onDearer: (bytes: number) => {
       dearest = Math.max(dearest, bytes);
@@ -70,7 +71,7 @@ async function open({ file: path, stretch, folder, maxBytes, prove }: OpenReques
       if (bytes > LARGE) collectGarbage();
     },
   };
-  const parts = await openPacked(source, { scratch, proving, maxBytes });
+  const parts = await openPacked(source, { scratch, proving, withParses, maxBytes });
   if (stretch.size > LARGE) collectGarbage();
   return { parts, dearest };
 }

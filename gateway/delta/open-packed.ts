@@ -56,6 +56,11 @@ export type Proving = {
   readonly encoders: Encoders;
   readonly maxMemoryBytes: number;
   readonly onDearer?: (memoryBytes: number) => void;
+  /**
+   * Whether a zstd stream that no encoder gives again is unpacked with its parse, of which it can be
+   * made again on any machine.
+   */
+  readonly parses?: () => boolean;
   /** Recipes that were proved before, for this very file. */
   readonly known?: readonly KnownRecipe[];
   /** Called whenever a content of so many bytes was read for an encoder, before that goes on. */
@@ -71,6 +76,8 @@ const MIN_MEMBER = 512;
 export type OpenOptions = {
   readonly scratch: ScratchFile;
   readonly proving: Proving | undefined;
+  /** Without `proving`: whether zstd streams are unpacked with their parses. */
+  readonly withParses?: boolean;
   readonly maxBytes: number;
 };
 
@@ -106,6 +113,22 @@ function limitsFor(bytes: number): UnpackLimits {
 }
 
 async function openStream(
+  source: ByteSource,
+  part: PackedPart,
+  options: OpenOptions,
+): Promise<OpenedStream | undefined> {
+  const parsed = { ...part, format: 'zstd-parse' as const };
+  if (part.format !== 'zstd') return openAs(source, part, options);
+  if (options.proving === undefined) {
+    const opened = options.withParses ? await openAs(source, parsed, options) : undefined;
+    return opened ?? openAs(source, part, options);
+  }
+  const opened = await openAs(source, part, options);
+  if (opened !== undefined || options.proving.parses?.() !== true) return opened;
+  return openAs(source, parsed, options);
+}
+
+async function openAs(
   source: ByteSource,
   part: PackedPart,
   { scratch, proving, maxBytes }: OpenOptions,

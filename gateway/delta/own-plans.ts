@@ -64,6 +64,8 @@ const MIN_MATCHED = 48;
  * many times what they are as they stand, besides what any may have.
  */
 const MAX_OPENED = { file: 64, layer: 8, any: 64 * 1024 * 1024 } as const;
+/** Content with its parse costs more than the stream as it is from this many times its size on. */
+const MAX_PARSED_COST = 1.5;
 /** Files that are worked on ahead of the one that is written. */
 const LOOK_AHEAD = 64;
 
@@ -76,7 +78,7 @@ export class OwnPlans {
   readonly #changed = new HashTable();
   /** Those of them that are large. */
   readonly #large: number[] = [];
-  /** Sources by the number of their content. */
+  /** Sources by twice the number of their content, and 1 more with parses. */
   readonly #opened = new Map<number, Promise<readonly OpenedPart[] | undefined>>();
   /** Files that were opened beforehand, by their number. */
   readonly #prepared = new Map<number, readonly OpenedPart[] | undefined>();
@@ -108,7 +110,12 @@ export class OwnPlans {
     const large = this.#large.values();
     const work = async () => {
       for (const index of large) {
-        const { parts, dearest } = await this.#open(index, workerBytes, machines);
+        const { parts, dearest } = await this.#open(
+          index,
+          workerBytes,
+          machines,
+          encoderBytes(machines),
+        );
         if (dearest > 0 && dearest <= encoderBytes(machines)) dear.push(index);
         else this.#prepared.set(index, parts);
       }
@@ -156,7 +163,8 @@ export class OwnPlans {
     this.#prepared.delete(index);
     if (opened === undefined) return planFile(this.#layer, file, this.#options);
     const source = chooser.choose(file).similar[0];
-    const sourceParts = source === undefined ? undefined : await this.#openSource(source.content);
+    const withParses = opened.some(isParsed);
+    const sourceParts = source && (await this.#openSource(source.content, withParses));
     const parts: PlannedPart[] = [];
     for (const part of opened) {
       const base =
@@ -166,16 +174,27 @@ export class OwnPlans {
     return { kind: 'opened', parts };
   }
 
-  /** Opens a file by its number, with encoders that take at most so many bytes of memory. */
-  async #open(index: number, memoryBytes: number, machines: Recompression): Promise<OpenedFile> {
-    const { pool, folder, recipes } = this.#options;
-    const { offset, size, facts } = this.#layer.files.at(index) as TargetFile;
+  /**
+   * Opens a file by its number, with encoders that take at most so many bytes of memory, and those
+   * that are tried later.
+   */
+  async #open(
+    index: number,
+    memoryBytes: number,
+    machines: Recompression,
+    laterBytes = 0,
+  ): Promise<OpenedFile> {
+    const { pool, folder, recipes, chooser } = this.#options;
+    const file = this.#layer.files.at(index) as TargetFile;
+    const { offset, size, facts } = file;
     const opened = await pool.run({
       ...{ kind: 'open', file: this.#layer.spool.path, folder },
       ...{ stretch: { offset, size }, maxBytes: this.#allowed(size) },
+      // A parse is worth something only beside the one before.
+      withParses: chooser.choose(file).similar.length > 0,
       prove: {
         maxMemoryBytes: Math.min(memoryBytes, encoderBytes(machines)),
-        ...{ machines, known: recipes.get(facts.sha256) },
+        ...{ machines, known: recipes.get(facts.sha256), laterBytes },
       },
     });
     recipes.add(facts.sha256, opened.parts ?? []);
@@ -188,13 +207,12 @@ export class OwnPlans {
     part: OpenedPart,
     base: Base | undefined,
   ): Promise<PlannedPart> {
-    if (part.kind === 'raw') {
-      const { offset, size } = part;
-      const at = { file: this.#layer.spool.path, offset: file.offset + offset, size };
-      const like = await this.#like(at, base);
-      return { kind: 'raw', offset, size, ...(like === undefined ? {} : { like }) };
+    if (part.kind === 'raw') return this.#planRaw(file, part, base);
+    const found = await this.#like(part.content, base);
+    if (isParsed(part) && (found?.cost ?? Infinity) > MAX_PARSED_COST * part.size) {
+      return this.#planRaw(file, part, undefined);
     }
-    const like = await this.#like(part.content, base);
+    const like = found?.like;
     const shared = part.members.flatMap(({ offset, size, sha256 }) => {
       const file = this.#changed.get(keyOf(sha256));
       const isSame = file !== undefined && this.#layer.files.at(file)?.facts.sha256 === sha256;
@@ -203,7 +221,18 @@ export class OwnPlans {
     return { kind: 'packed', stream: part, shared, ...(like === undefined ? {} : { like }) };
   }
 
-  async #like(fresh: SpooledStretch, base: Base | undefined): Promise<Likeness | undefined> {
+  async #planRaw(file: TargetFile, { offset, size }: Stretch, base: Base | undefined) {
+    const at = { file: this.#layer.spool.path, offset: file.offset + offset, size };
+    const found = await this.#like(at, base);
+    const like = found === undefined ? {} : { like: found.like };
+    return { kind: 'raw' as const, offset, size, ...like };
+  }
+
+  /** How a stretch is like its base, and what it would cost, in bytes before they are packed. */
+  async #like(
+    fresh: SpooledStretch,
+    base: Base | undefined,
+  ): Promise<{ readonly like: Likeness; readonly cost: number } | undefined> {
     if (base === undefined || fresh.size < MIN_MATCHED) return undefined;
     const { pool, workerBytes, effort } = this.#options;
     const found: FoundMatches | undefined = await pool.run({
@@ -211,25 +240,29 @@ export class OwnPlans {
       ...{ newFile: fresh.file, fresh, endsOnly: false, memoryBytes: workerBytes },
       chain: effort.chain,
     });
-    return found === undefined ? undefined : { base, matches: found.matches };
+    return found && { like: { base, matches: found.matches }, cost: found.cost };
   }
 
-  /** The parts of a source file; each is opened once. */
-  #openSource(content: SourceContent): Promise<readonly OpenedPart[] | undefined> {
-    const known = this.#opened.get(content.index);
+  /** The parts of a source file; each is opened once in either way. */
+  #openSource(
+    content: SourceContent,
+    withParses: boolean,
+  ): Promise<readonly OpenedPart[] | undefined> {
+    const key = 2 * content.index + Number(withParses);
+    const known = this.#opened.get(key);
     if (known !== undefined) return known;
     const { pool, store, folder } = this.#options;
     const opening = pool
       .run({
         ...{ kind: 'open', file: store.spool.path, folder },
         stretch: { offset: content.offset, size: content.size },
-        maxBytes: this.#allowed(content.size),
+        ...{ maxBytes: this.#allowed(content.size), withParses },
       })
       .then(({ parts }) => {
         this.#count(parts ?? []);
         return parts;
       });
-    this.#opened.set(content.index, opening);
+    this.#opened.set(key, opening);
     return opening;
   }
 
@@ -245,6 +278,10 @@ export class OwnPlans {
   #allowed(size: number): number {
     return Math.max(0, Math.min(this.#allowance, MAX_OPENED.any + MAX_OPENED.file * size));
   }
+}
+
+function isParsed(part: OpenedPart): boolean {
+  return part.kind === 'packed' && part.format === 'zstd-parse';
 }
 
 /** What is looked up of a digest in hex digits: its first 52 bits. */

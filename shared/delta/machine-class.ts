@@ -18,10 +18,10 @@ export type Recompression = {
 
 /**
  * Raised when an encoder that comes with Snapgate (`shared/recompress`) makes other bytes than before
- * or takes more memory, and when one is added. Programs of set 1 may end a frame of the zstd inside of
+ * or takes more memory, and when one is added: 3 brought `zstd-parse`. Programs of set 1 may end a frame of the zstd inside of
  * Node.js with an empty one, as the timing goes.
  */
-export const ENCODER_SET = 2;
+export const ENCODER_SET = 3;
 /** The version that `node-liblzma` brings. */
 export const LZMA_VERSION = '5.8.4';
 /** The amounts of memory that classes differ by, in MiB: few, so that many machines share a delta. */
@@ -32,7 +32,7 @@ const TEXT = new RegExp(
   `^recompress=(\\d{1,4});memory=(\\d{1,5});lzma=${VERSION}(?:;zstd=${VERSION})?(?:;program=${VERSION})?$`,
 );
 
-/** As in `recompress=2;memory=128;lzma=5.8.4;zstd=1.5.7;program=1.5.4`. */
+/** As in `recompress=3;memory=128;lzma=5.8.4;zstd=1.5.7;program=1.5.4`. */
 export function formatRecompression({ set, memory, lzma, zstd, program }: Recompression): string {
   return [
     `recompress=${set};memory=${memory};lzma=${lzma}`,

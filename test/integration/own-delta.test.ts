@@ -2,6 +2,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { constants, zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { LayoutStore } from '../../gateway/layout/layout-store.ts';
 import { readDelta } from '../../gateway/plan/read-delta.ts';
@@ -27,7 +28,6 @@ async function gzip(text: string): Promise<Buffer> {
 
 /** Two versions of an image; returns their references and the unpacked old one. */
 async function images() {
-  const store = await LayoutStore.create(join(dir, 'images'));
   const text = Array.from({ length: 4000 }, (_, i) => `line ${i * i} of a manual\n`).join('');
   const old: Record<string, Buffer> = {
     'usr/bin/tool': noise(300_000, 5),
@@ -36,11 +36,15 @@ async function images() {
   };
   const tool = Buffer.from(noise(300_000, 5));
   for (let at = 0; at < tool.length; at += 5000) tool[at] = 1;
-  const fresh = {
+  return imagesOf(old, {
     ...old,
     'usr/bin/tool': tool,
     'usr/share/man/tool.1.gz': await gzip(text.replace('line 1 ', 'line one ')),
-  };
+  });
+}
+
+async function imagesOf(old: Record<string, Buffer>, fresh: Record<string, Buffer>) {
+  const store = await LayoutStore.create(join(dir, 'images'));
   await putTinyImage(store, [old], { tag: 'v1' });
   await putTinyImage(store, [fresh], { tag: 'v2' });
   const tree = join(dir, 'tree');
@@ -49,6 +53,15 @@ async function images() {
     writeFileSync(join(tree, path), content);
   }
   return { oci: `oci:${join(dir, 'images')}`, tree };
+}
+
+/** A program's text of some size, changed in a few places, as zstd packs it at a high level. */
+function packedModule(version: number): Buffer {
+  const lines = Array.from({ length: 30_000 }, (_, i) => {
+    const value = i % 5000 === version ? i * version : i % 611;
+    return `call_${(i * i) % 977}(${value}, ${(i * 7919) % 104_729});\n`;
+  });
+  return zstdCompressSync(lines.join(''), { params: { [constants.ZSTD_c_compressionLevel]: 19 } });
 }
 
 describe('a delta in the format of its own', () => {
@@ -80,6 +93,32 @@ describe('a delta in the format of its own', () => {
       code: 'DELTA_SOURCE_MISMATCH',
       hint: expect.stringContaining('source image itself'),
     });
+  });
+
+  it('sees into zstd files that the machine has no memory to pack', async () => {
+    const [before, after] = [packedModule(1), packedModule(2)];
+    const { oci, tree } = await imagesOf(
+      { 'usr/lib/a.zst': before },
+      { 'usr/lib/a.zst': after, 'usr/lib/new.zst': packedModule(3) },
+    );
+    const bytes: number[] = [];
+    for (const more of [['--encoder-memory', '32'], ['--no-recompress']]) {
+      const out = `oci:${join(dir, `delta-${bytes.length}`)}:d`;
+      const made = await snapgate([
+        ...['delta', 'create', '--source', `${oci}:v1`, '--target', `${oci}:v2`, '--output', out],
+        ...['--temporary-dir', dir, '--json', ...more],
+      ]);
+      bytes.push(JSON.parse(made.stdout).layers[0].bytes);
+      const applied = await snapgate([
+        ...['delta', 'apply', '--source-tree', tree, '--source', `${oci}:v1`, '--delta', out],
+        ...['--output', `oci:${join(dir, 'out')}:v2`, '--temporary-dir', dir, '--json'],
+      ]);
+      expect([applied.status, applied.stderr]).toEqual([0, '']);
+      expect(JSON.parse(applied.stdout).layers).toMatchObject([{ kind: 'delta' }]);
+    }
+    const [parsed = 0, plain = 0] = bytes;
+    // The file that is new is half of it, and stays packed.
+    expect(parsed).toBeLessThan(0.6 * plain);
   });
 
   it('is explained: by kind, by file, and in a picture', async () => {

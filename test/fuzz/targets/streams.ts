@@ -3,12 +3,14 @@ import { LayerTranslator } from '../../../host-client/storage/translator.ts';
 import { archiveFiles } from '../../../shared/oci/layout/archive-files.ts';
 import { LayoutReader } from '../../../shared/oci/layout/layout-reader.ts';
 import { analyse } from '../../../shared/recompress/analyse.ts';
-import { bytesSource } from '../../../shared/recompress/part.ts';
+import { createEncoders, repack } from '../../../shared/recompress/encoders.ts';
+import { unpackPart } from '../../../shared/recompress/formats.ts';
+import { bytesSource, DEFAULT_UNPACK_LIMITS } from '../../../shared/recompress/part.ts';
 import { decodeSendStream } from '../../../shared/send-stream/decoder.ts';
 import { SendStreamEncoder, streamHeader } from '../../../shared/send-stream/encoder.ts';
 import { readTar } from '../../../shared/tar/reader.ts';
 import { unpackZstdFrames } from '../../../shared/zstd-frames.ts';
-import { collect, inChunks } from '../../support/bytes.ts';
+import { collect, contentIn, inChunks } from '../../support/bytes.ts';
 import { rawTar } from '../../support/raw-tar.ts';
 import type { Target } from '../target.ts';
 
@@ -32,6 +34,8 @@ const sampleTar = () =>
       xattrs: { 'user.a': 'b' },
     },
   ]);
+
+const PARSE_RECIPE = { encoder: 'zstd-parse', settings: {}, frame: new Uint8Array(0) };
 
 async function* pieces(input: Buffer) {
   for await (const bytes of inChunks(input, 512)) yield { bytes };
@@ -107,6 +111,36 @@ export const STREAM_TARGETS: readonly Target[] = [
           throw thrown;
         }
       }
+    },
+  },
+  {
+    // Frames of images and of machines; whatever they hold, they are damaged or can be made again.
+    name: 'zstd-parse',
+    samples: async () => [
+      zstdCompressSync(Buffer.from('a frame of words, words and words. '.repeat(40))),
+      zstdCompressSync(Buffer.alloc(200_000, 'of long runs ')),
+    ],
+    words: [Buffer.from([0x28, 0xb5, 0x2f, 0xfd]), Buffer.from([0, 0, 0xff])],
+    async read(input) {
+      const part = { kind: 'packed', offset: 0, size: input.length, format: 'zstd-parse' } as const;
+      const limits = { ...DEFAULT_UNPACK_LIMITS, maxUnpackedBytes: 2 ** 22 };
+      const both = await collect(unpackPart(bytesSource(input), part, limits)).catch(
+        () => undefined,
+      );
+      if (both === undefined) return;
+      await collect(repack(createEncoders(), PARSE_RECIPE, contentIn(both)));
+    },
+  },
+  {
+    // Content with its parse, as a delta makes it.
+    name: 'zstd-parse-packed',
+    samples: async () => {
+      const frame = zstdCompressSync(Buffer.from('content with its parse '.repeat(30)));
+      const part = { kind: 'packed', offset: 0, size: frame.length, format: 'zstd-parse' } as const;
+      return [await collect(unpackPart(bytesSource(frame), part))];
+    },
+    async read(input) {
+      await collect(repack(createEncoders(), PARSE_RECIPE, contentIn(input)));
     },
   },
   {

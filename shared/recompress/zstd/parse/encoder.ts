@@ -24,7 +24,7 @@ export const zstdParseEncoder: Encoder = {
 
   cost(recipe) {
     readSettings(recipe, {});
-    return { memoryBytes: 8 * MIB, secondsPerMegabyte: 0.05 };
+    return { memoryBytes: 8 * MIB, secondsPerMegabyte: 0.025 };
   },
 
   async *pack(recipe, both) {

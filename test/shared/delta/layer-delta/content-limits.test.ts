@@ -183,7 +183,7 @@ describe('parts', () => {
       });
     expect(await judge(unpack(0, 1, 1))).toBe('DELTA_INVALID');
     expect(await judge(unpack(1, 1, 0))).toBe('DELTA_INVALID');
-    expect(await codeOf(unpack(1, 5, 1))).toBe('UNSUPPORTED');
+    expect(await codeOf(unpack(1, 6, 1))).toBe('UNSUPPORTED');
     expect(await codeOf(unpack(3001, 1, 1))).toBe('DELTA_SOURCE_MISMATCH');
   });
 });
