@@ -93,24 +93,30 @@ function matchCode(length: number): number {
 /** Most sequences of a block: none copies less than three bytes. */
 export const MAX_SEQUENCES = Math.floor((128 * 1024) / 3);
 
-/** Room for the sequences of any block. */
-export function newSequences(): Sequences {
+/** Room for so many sequences, by default for those of any block. */
+export function newSequences(room: number = MAX_SEQUENCES + 1): Sequences {
   return {
     size: 0,
-    literalLengths: new Uint32Array(MAX_SEQUENCES + 1),
-    offsets: new Uint32Array(MAX_SEQUENCES + 1),
-    matchLengths: new Uint32Array(MAX_SEQUENCES + 1),
+    literalLengths: new Uint32Array(room),
+    offsets: new Uint32Array(room),
+    matchLengths: new Uint32Array(room),
   };
 }
 
 /** The codes of sequences in their alphabets. */
 export function sequenceCodes(sequences: Sequences): PerAlphabet<Uint8Array> {
-  const { size, literalLengths, offsets, matchLengths } = sequences;
-  return {
-    literalLengths: Uint8Array.from(literalLengths.subarray(0, size), literalCode),
-    offsets: Uint8Array.from(offsets.subarray(0, size), highBit),
-    matchLengths: Uint8Array.from(matchLengths.subarray(0, size), matchCode),
+  const { size } = sequences;
+  const codes = {
+    literalLengths: new Uint8Array(size),
+    offsets: new Uint8Array(size),
+    matchLengths: new Uint8Array(size),
   };
+  for (let i = 0; i < size; i++) {
+    codes.literalLengths[i] = literalCode(sequences.literalLengths[i] as number);
+    codes.offsets[i] = highBit(sequences.offsets[i] as number);
+    codes.matchLengths[i] = matchCode(sequences.matchLengths[i] as number);
+  }
+  return codes;
 }
 
 /** The count at the start of a sequences section (RFC 8878, section 3.1.1.3.2.1). */

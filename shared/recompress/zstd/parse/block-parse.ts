@@ -10,7 +10,7 @@ export type BlockParse = {
   literalsFormat: number;
   /** The description of Huffman codes as it stands, empty where there is none. */
   tree: Uint8Array;
-  readonly sequences: Sequences;
+  sequences: Sequences;
   /** Literals after the last sequence. */
   tail: number;
   /** The byte of the tables' kinds, and their descriptions as they stand. */
@@ -27,9 +27,16 @@ export const NOTHING = new Uint8Array(0);
 /** One to be filled, again and again. */
 export function newBlockParse(): BlockParse {
   return {
-    ...{ literalsKind: 0, literalsFormat: 0, tree: NOTHING, sequences: newSequences() },
+    ...{ literalsKind: 0, literalsFormat: 0, tree: NOTHING, sequences: newSequences(0) },
     ...{ tail: 0, tableKinds: 0, tables: NOTHING },
   };
+}
+
+/** Makes room for so many sequences. Most frames are small, and would be slower with all of it. */
+export function setSize(parse: BlockParse, size: number): void {
+  const room = parse.sequences.offsets.length;
+  if (room < size) parse.sequences = newSequences(Math.max(size, 2 * room));
+  parse.sequences.size = size;
 }
 
 /** Bytes of content that a block has. */

@@ -15,7 +15,7 @@ import {
   type PerAlphabet,
 } from '../entropy/sequences.ts';
 import { readTables, type Tables } from '../entropy/tables.ts';
-import { type BlockParse, LITERALS_KIND, NOTHING } from './block-parse.ts';
+import { type BlockParse, LITERALS_KIND, NOTHING, setSize } from './block-parse.ts';
 
 const DECODERS = { distribution: buildDecoder, single: singleSymbolDecoder };
 
@@ -50,11 +50,11 @@ export class BlockReader {
 
   #readSequences(section: Uint8Array, parse: BlockParse): void {
     const { count, at } = readSequenceCount(section);
-    parse.sequences.size = count;
+    if (count > MAX_SEQUENCES) throw damaged();
+    setSize(parse, count);
     parse.tableKinds = 0;
     parse.tables = NOTHING;
     if (count === 0) return;
-    if (count > MAX_SEQUENCES) throw damaged();
     parse.tableKinds = section[at] ?? 0;
     const described = section.subarray(at + 1);
     const { tables, size } = readTables(parse.tableKinds, described, this.#tables, DECODERS);

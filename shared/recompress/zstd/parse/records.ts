@@ -1,5 +1,5 @@
 import { MAX_SEQUENCES } from '../entropy/sequences.ts';
-import { BLOCK_KIND, type BlockParse, LITERALS_KIND, NOTHING } from './block-parse.ts';
+import { BLOCK_KIND, type BlockParse, LITERALS_KIND, NOTHING, setSize } from './block-parse.ts';
 
 /**
  * The bytes that parses are written in (`shared/delta/FORMAT.md`, section 8.1). Each sequence has six
@@ -108,7 +108,7 @@ export function readHead(source: RecordSource, record: BlockRecord): void {
   parse.tableKinds = count > 0 ? source.byte() : 0;
   parse.tables = count > 0 ? readRun(source) : NOTHING;
   if (count > MAX_SEQUENCES) throw source.invalid();
-  parse.sequences.size = count;
+  setSize(parse, count);
 }
 
 /** Reads the sequences of a record. */

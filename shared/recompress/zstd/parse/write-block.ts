@@ -4,7 +4,7 @@ import { type HuffmanCodes, packStream } from '../entropy/huffman.ts';
 import { readTree } from '../entropy/huffman-tree.ts';
 import { encodeSequences, packSequenceCount, sequenceCodes } from '../entropy/sequences.ts';
 import { readTables, type Tables } from '../entropy/tables.ts';
-import { type BlockParse, LITERALS_KIND, MAX_BLOCK } from './block-parse.ts';
+import { type BlockParse, LITERALS_KIND } from './block-parse.ts';
 import { sizeWidth } from './read-block.ts';
 
 /** An encoder's table, and whether a symbol has a share in it. */
@@ -21,7 +21,7 @@ const ENCODERS = {
 
 /** Makes the compressed blocks of a frame again, one after the other. */
 export class BlockWriter {
-  readonly #literals = new Uint8Array(MAX_BLOCK);
+  #literals = new Uint8Array(0);
   #codes: HuffmanCodes | undefined;
   #tables: Tables<Table> = {
     ...{ literalLengths: undefined, offsets: undefined, matchLengths: undefined },
@@ -35,6 +35,7 @@ export class BlockWriter {
 
   #gather({ sequences, tail }: BlockParse, content: Uint8Array): Uint8Array {
     const { size, literalLengths, matchLengths } = sequences;
+    if (this.#literals.length < content.length) this.#literals = new Uint8Array(content.length);
     const literals = this.#literals;
     let count = 0;
     let at = 0;
