@@ -35,6 +35,9 @@ const PEERS: readonly Peer[] = [
   { name: 'casync, chunks', program: 'casync', measure: measureChunks },
 ];
 
+/** Names of all tools that are known, installed or not. */
+export const PEER_NAMES = PEERS.map(({ name }) => name);
+
 export type PeerOptions = {
   /** Which tools; all that are installed when absent. */
   readonly names?: readonly string[];
