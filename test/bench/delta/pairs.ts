@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -8,6 +9,7 @@ import { millionFiles } from './million-files.ts';
 import { kernels, npmReleases } from './releases.ts';
 
 const IMAGES = fileURLToPath(new URL('../../../.cache/demo/images', import.meta.url));
+const IMAGES_SCRIPT = fileURLToPath(new URL('../../../deploy/demo/images', import.meta.url));
 
 /** The demo's images: a Debian 12 server before and after its updates. */
 export const SERVER = { name: 'debian-12-server', what: 'monthly update of a server' };
@@ -19,7 +21,7 @@ export type Pair = {
   /** In which runs it takes part besides those that name it; `quick` are usual ones, too. */
   readonly run: 'quick' | 'usual' | 'asked';
   /**
-   * The tar streams `v1.tar` and `v2.tar` in a folder; what they are of comes back. `back` is how
+   * The tar streams `v1.tar` and `v2.tar` in a folder, or layouts `v1` and `v2`; what they are of comes back. `back` is how
    * many releases before the newest they are.
    */
   make(folder: string, back: number): Promise<readonly [old: string, fresh: string]>;
@@ -80,6 +82,15 @@ export const PAIRS: readonly Pair[] = [
     },
   },
   {
+    ...{ name: 'debian-13-server', what: 'update of a server with xz modules', run: 'asked' },
+    async make(folder) {
+      execFileSync(IMAGES_SCRIPT, ['--suite', 'trixie', folder], {
+        stdio: ['ignore', 'ignore', 'inherit'],
+      });
+      return ['Debian 13 main', 'security and updates'];
+    },
+  },
+  {
     ...{ name: 'million-files', what: '1,000,000 small files, one in 100 changed', run: 'asked' },
     make: (folder) => millionFiles(folder),
   },
@@ -112,7 +123,9 @@ export async function makePair(
   try {
     const versions = (await pair.make(work, back)).join(' → ');
     for (const version of ['v1', 'v2']) {
-      await writeImage(join(part, version), join(work, `${version}.tar`), version);
+      const [layout, made] = [join(part, version), join(work, version)];
+      if (existsSync(made)) await rename(made, layout);
+      else await writeImage(layout, `${made}.tar`, version);
     }
     await rm(work, { recursive: true });
     await writeFile(join(part, 'versions'), versions);
