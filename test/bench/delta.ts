@@ -10,8 +10,8 @@
  * measured of them is kept beside the pairs, for this processor and their version, until `--again`
  * measures it again; the table says when each row was measured.
  */
-import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { existsSync, rmSync } from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { formatTable } from '../../shared/cli/format.ts';
@@ -51,12 +51,13 @@ async function bench(options: BenchOptions): Promise<void> {
         process.stderr.write(`${row.join('  ')}\n`);
         rows.push(row);
       }
-      await rm(here, { recursive: true });
+      // Not `rm`, which asks for all files of a folder at once: a million of them take 4 GB.
+      rmSync(here, { recursive: true });
     }
     process.stdout.write(formatTable(COLUMNS, rows));
     process.stdout.write(`\n${[...versions].join(', ')}\n`);
   } finally {
-    await rm(work, { recursive: true, force: true });
+    rmSync(work, { recursive: true, force: true });
   }
 }
 

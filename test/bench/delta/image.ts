@@ -9,8 +9,8 @@ import { readImage } from '../../../gateway/plan/read-image.ts';
 import { type Digest, digestHex } from '../../../shared/digest.ts';
 import { unpackLayer } from '../../../shared/oci/unpack-layer.ts';
 
-/** A layer of each image, as files that hold tar streams. */
-export type LayerPair = { readonly old: string; readonly fresh: string };
+/** A layer of each image, as files that hold tar streams, and a folder with the old one's files. */
+export type LayerPair = { readonly old: string; readonly fresh: string; readonly tree: string };
 
 /**
  * The layers of the images `v1` and `v2` of a folder as tar streams, and in `here` the old image's
@@ -20,19 +20,19 @@ export type LayerPair = { readonly old: string; readonly fresh: string };
 export async function unpackedLayers(folder: string, here: string): Promise<LayerPair[]> {
   const tree = join(here, 'tree');
   const [old, fresh] = [await tars(folder, 'v1', here), await tars(folder, 'v2', here)];
+  // Later layers change files of earlier ones: each has a tree of its own.
+  const treeOf = (tar: string) => (old.length === 1 ? tree : `${tar}.tree`);
   for (const tar of old) {
-    for (const place of [tree, treeOf(tar)]) {
+    for (const place of new Set([tree, treeOf(tar)])) {
       await mkdir(place, { recursive: true });
       execFileSync('tar', ['-C', place, '--exclude=.wh.*', '-xf', tar]);
     }
   }
   await writePlainLayout(join(here, 'plain'), folder, old);
-  return fresh.map((tar, i) => ({ old: old[Math.min(i, old.length - 1)] ?? tar, fresh: tar }));
-}
-
-/** Where the files of one old layer alone stand: later layers change some of them. */
-export function treeOf(old: string): string {
-  return `${old}.tree`;
+  return fresh.map((tar, i) => {
+    const before = old[Math.min(i, old.length - 1)] ?? tar;
+    return { old: before, fresh: tar, tree: treeOf(before) };
+  });
 }
 
 export async function sha256Of(path: string): Promise<string> {

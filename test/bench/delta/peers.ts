@@ -3,7 +3,7 @@ import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isInstalled, OTHER_TOOLS, type OtherTool } from '../../../gateway/delta/other-tools.ts';
 import { addCosts, NO_COST, runWell } from './cost.ts';
-import { type LayerPair, sha256Of, treeOf } from './image.ts';
+import { type LayerPair, sha256Of } from './image.ts';
 import { type KeptResult, KeptResults, type Measured, today } from './kept-results.ts';
 
 type Restore = (layer: LayerPair, delta: string, out: string) => readonly string[];
@@ -12,7 +12,7 @@ const LONG = '--long=30';
 
 /** How the tools that `delta compare` calls give back the new file, by their names there. */
 const RESTORE: Readonly<Record<string, Restore>> = {
-  'tar-diff': ({ old }, delta, out) => ['tar-patch', delta, treeOf(old), out],
+  'tar-diff': ({ tree }, delta, out) => ['tar-patch', delta, tree, out],
   'xdelta3 -9': ({ old }, delta, out) => ['xdelta3', '-d', '-q', '-s', old, delta, out],
   'zstd -19 --patch-from': ({ old }, delta, out) => [
     ...['zstd', '-q', '-d', LONG, `--patch-from=${old}`, delta, '-o', out],
