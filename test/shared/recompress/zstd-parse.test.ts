@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { constants, zstdCompressSync } from 'node:zlib';
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createEncoders, repack } from '../../../shared/recompress/encoders.ts';
@@ -83,6 +83,28 @@ describe('a zstd frame of its content and its parse', () => {
   it('takes little memory, whatever the level was', () => {
     const cost = encoders.get('zstd-parse')?.cost(RECIPE, 2 ** 30);
     expect(cost?.memoryBytes).toBeLessThan(16 * 1024 ** 2);
+  });
+});
+
+describe('a parse that is written by hand', () => {
+  it('makes a frame that zstd unpacks to the content', async () => {
+    const header = Buffer.from('28b52ffd0048', 'hex');
+    const content = Buffer.from(`as it is${'r'.repeat(300)}literalsabcabcabcabcend`);
+    // 23 bytes in the last block: 8 and 3 literals, a match of 9 at offset 3, and 3 literals.
+    const parse = Buffer.concat([
+      Buffer.from([header.length]),
+      header,
+      Buffer.from([0, 8]),
+      Buffer.from([1, 0xac, 0x02]),
+      // Compressed and last; raw literals; one sequence, 3 literals after it; predefined tables.
+      Buffer.from([2 + 4, 0, 1, 3, 0, 0]),
+      Buffer.from([11, 9 - 3, 3 + 3, 0, 0, 0]),
+    ]);
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(parse.length);
+    const frame = await pack(Buffer.concat([content, parse, length]));
+    expect(zstdDecompressSync(frame).equals(content)).toBe(true);
+    expect((await unpack(frame)).equals(Buffer.concat([content, parse, length]))).toBe(true);
   });
 });
 
