@@ -22,11 +22,11 @@ const SMALL_BYTES = 4 * 1024 * 1024;
  */
 export const zstdApart: ZstdCompressor = {
   ...builtInZstd,
-  pack(content, settings) {
+  pack(content, settings, size) {
     const { contentSize = Infinity } = settings;
-    if (contentSize <= SMALL_BYTES) return builtInZstd.pack(content, settings);
+    if (contentSize <= SMALL_BYTES) return builtInZstd.pack(content, settings, size);
     const [program = '', ...args] = ownProgram();
-    return pipeThrough(program, [...args, PACK_COMMAND, ...packArguments(settings)], content);
+    return pipeThrough(program, [...args, PACK_COMMAND, ...packArguments(settings, size)], content);
   },
 };
 
@@ -38,15 +38,21 @@ function ownProgram(): string[] {
   return [process.execPath, script];
 }
 
-function packArguments(settings: ZstdSettings): string[] {
+function packArguments(settings: ZstdSettings, size: number): string[] {
   const { level, workers, checksum, contentSize, windowBytes } = settings;
-  return [level, workers, Number(checksum), windowBytes, contentSize ?? 'unknown'].map(String);
+  const sizes = [size, contentSize ?? 'unknown'];
+  return [level, workers, Number(checksum), windowBytes, ...sizes].map(String);
 }
 
 /** Packs standard input to standard output as the arguments after {@link PACK_COMMAND} say. */
 export async function packStandardInput(args: readonly string[]): Promise<void> {
-  const [level, workers, checksum, windowBytes, contentSize] = args.map(Number);
-  if (level === undefined || workers === undefined || windowBytes === undefined) {
+  const [level, workers, checksum, windowBytes, size, contentSize] = args.map(Number);
+  if (
+    level === undefined ||
+    workers === undefined ||
+    windowBytes === undefined ||
+    size === undefined
+  ) {
     throw new SnapgateError('USAGE', `${PACK_COMMAND} is for snaphost itself`);
   }
   const isKnown = contentSize !== undefined && !Number.isNaN(contentSize);
@@ -54,5 +60,6 @@ export async function packStandardInput(args: readonly string[]): Promise<void> 
     ...{ level, workers, checksum: checksum === 1, windowBytes },
     contentSize: isKnown ? contentSize : undefined,
   };
-  await pipeline(Readable.from(builtInZstd.pack(process.stdin, settings)), process.stdout);
+  const packed = builtInZstd.pack(process.stdin, settings, size);
+  await pipeline(Readable.from(packed), process.stdout);
 }

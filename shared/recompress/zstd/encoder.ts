@@ -33,7 +33,12 @@ export type ZstdCompressor = {
   readonly collects: boolean;
   /** How much content tells whether the settings are right, 0 where none does. */
   probeSize(settings: ZstdSettings): number;
-  pack(content: AsyncIterable<Uint8Array>, settings: ZstdSettings): AsyncIterable<Uint8Array>;
+  /** Packs content of a size in bytes, whether or not the settings know that. */
+  pack(
+    content: AsyncIterable<Uint8Array>,
+    settings: ZstdSettings,
+    size: number,
+  ): AsyncIterable<Uint8Array>;
 };
 
 /** Memory in MiB and seconds per megabyte from a level on; measured with version 1.5.7. */
@@ -91,7 +96,7 @@ export function zstdEncoder(compressor: ZstdCompressor): Encoder {
 
     async *pack(recipe, content) {
       const settings = zstdSettings(recipe);
-      yield* withHeader(compressor.pack(content.open(), settings), recipe.frame);
+      yield* withHeader(compressor.pack(content.open(), settings, content.size), recipe.frame);
     },
 
     async probe(recipe, readStart): Promise<PackedStart> {
@@ -99,7 +104,8 @@ export function zstdEncoder(compressor: ZstdCompressor): Encoder {
       if (start.length === 0) return { offset: 0, bytes: start };
       const settings = { ...zstdSettings(recipe), contentSize: undefined };
       const chunks: Uint8Array[] = [];
-      for await (const bytes of compressor.pack(once(start), settings)) chunks.push(bytes);
+      const packed = compressor.pack(once(start), settings, start.length);
+      for await (const bytes of packed) chunks.push(bytes);
       const frame = Buffer.concat(chunks);
       const headerSize = readZstdHeader(frame)?.header.length ?? 0;
       return { offset: recipe.frame.length, bytes: certainHalf(frame.subarray(headerSize)) };
@@ -141,12 +147,9 @@ async function* packWhole(
   params: Record<number, number>,
 ): AsyncGenerator<Uint8Array> {
   const whole = await collectWhole(content);
-  // Streams, and the asynchronous call, lose data in this mode: they take partly consumed input for
-  // the end. The synchronous call does not, and holds up the thread for as long as it takes.
-  yield zstdCompressSync(whole, {
-    params: { ...params, [constants.ZSTD_c_nbWorkers]: 1 },
-    chunkSize: MIB,
-  });
+  // Streams, and the asynchronous call, lose data of more than one job: they take partly consumed
+  // input for the end. The synchronous call does not, and holds up the thread for as long as it takes.
+  yield zstdCompressSync(whole, { params, chunkSize: MIB });
 }
 
 /**
@@ -188,8 +191,23 @@ const LONG_DISTANCE = {
 };
 
 /**
- * The zstd that Node.js has built in. Its multi-threaded mode is used on whole contents only, with
- * the size known, which changes nothing but the header for content larger than the window.
+ * The least that the first job of the multi-threaded mode takes at levels that take much memory: four
+ * windows (lib/compress/zstdmt_compress.c, ZSTDMT_computeTargetJobLog).
+ */
+const FIRST_JOB = [
+  { level: 22, bytes: 512 * MIB },
+  { level: 21, bytes: 256 * MIB },
+  { level: 20, bytes: 128 * MIB },
+] as const;
+
+/** Whether zstd keeps a content as its only job: then it takes all that it is given, at once. */
+function isOneJob(level: number, size: number): boolean {
+  return FIRST_JOB.some((job) => level === job.level && size <= job.bytes);
+}
+
+/**
+ * The zstd that Node.js has built in. Its multi-threaded mode is always told the size, which changes
+ * nothing but the header for content larger than the window.
  */
 export const builtInZstd: ZstdCompressor = {
   version: process.versions.zstd ?? 'none',
@@ -201,14 +219,16 @@ export const builtInZstd: ZstdCompressor = {
     return MIB;
   },
 
-  async *pack(content, { level, workers, checksum, contentSize, windowBytes }) {
+  async *pack(content, { level, workers, checksum, contentSize, windowBytes }, size) {
     const params = {
       [constants.ZSTD_c_compressionLevel]: level,
       [constants.ZSTD_c_checksumFlag]: Number(checksum),
     };
     if (workers > 0) {
       const long = windowBytes === LONG_WINDOW && contentSize === undefined;
-      yield* packWhole(content, long ? { ...params, ...LONG_DISTANCE } : params);
+      const all = { ...params, ...(long ? LONG_DISTANCE : {}), [constants.ZSTD_c_nbWorkers]: 1 };
+      if (isOneJob(level, size)) yield* packStream(content, { params: all, pledgedSrcSize: size });
+      else yield* packWhole(content, all);
       return;
     }
     const pledged = contentSize === undefined ? {} : { pledgedSrcSize: contentSize };
