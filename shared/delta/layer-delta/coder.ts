@@ -103,9 +103,10 @@ function unpackError(error: Error): SnapgateError {
  * level goes with, a hundred MB, which the processor's caches do not hold. The levels that look for
  * the best way through all matches take half the time with tables that fit better, and with fewer
  * places looked at; in the large window, where this would lose 3 %, far matches are found otherwise.
- * The highest levels are for those who want the last percent.
+ * Fewer places are looked at in bulk alone: the other streams are small, and lose most by it. The
+ * highest levels are for those who want the last percent.
  */
-function settingsFor(level: number, windowLog: number): Record<number, number> {
+function settingsFor(level: number, windowLog: number, isBulk: boolean): Record<number, number> {
   if (level < 10) return {};
   const isLarge = windowLog > 22;
   const tables = (hashLog: number, chainLog: number) => ({
@@ -115,8 +116,7 @@ function settingsFor(level: number, windowLog: number): Record<number, number> {
   if (level < 16 || level > 19) return tables(22, 24);
   return {
     ...(isLarge ? { ...tables(19, 21), ...FAR_MATCHES } : tables(18, 20)),
-    [constants.ZSTD_c_searchLog]: 5,
-    [constants.ZSTD_c_targetLength]: 32,
+    ...(isBulk ? { [constants.ZSTD_c_searchLog]: 5, [constants.ZSTD_c_targetLength]: 32 } : {}),
   };
 }
 
@@ -127,15 +127,22 @@ const FAR_MATCHES = {
   [constants.ZSTD_c_ldmHashRateLog]: 4,
 } as const;
 
-/** `level` is that of zstd. One thread: several inside zstd lose data in Node. */
-export function openPacker({ coder, parameter }: StreamCoder, level: number): StreamPacker {
+/**
+ * `level` is that of zstd; `isBulk` says that much is to be packed which is like nothing before. One
+ * thread: several inside zstd lose data in Node.
+ */
+export function openPacker(
+  { coder, parameter }: StreamCoder,
+  level: number,
+  isBulk: boolean,
+): StreamPacker {
   if (coder !== CODER.ZSTD) throw new RangeError('a stream without a coder cannot be packed');
   const zstd = createZstdCompress({
     chunkSize: 64 * 1024,
     params: {
       [constants.ZSTD_c_compressionLevel]: level,
       [constants.ZSTD_c_windowLog]: parameter,
-      ...settingsFor(level, parameter),
+      ...settingsFor(level, parameter, isBulk),
       [constants.ZSTD_c_contentSizeFlag]: 0,
       [constants.ZSTD_c_checksumFlag]: 0,
     },

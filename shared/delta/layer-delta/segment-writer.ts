@@ -4,6 +4,8 @@ import { CODER, type LayerDeltaHeader, STREAMS, type StreamName } from './header
 
 /** Fewer bytes than this are stored: a coder's own overhead is as large. */
 const MIN_PACKED = 32;
+/** Content that is new; a major release is made of it. */
+const BULK: StreamName = 'literals';
 
 /** The unpacked bytes of one segment, by stream. */
 export type SegmentBytes = Readonly<Record<StreamName, Uint8Array>>;
@@ -74,7 +76,7 @@ export class SegmentWriter {
     if (coder === undefined || coder.coder === CODER.STORED || bytes.length < MIN_PACKED) {
       return { bytes: bytes.slice(), stored: true };
     }
-    this.#packers[index] ??= openPacker(coder, this.#level);
+    this.#packers[index] ??= openPacker(coder, this.#level, STREAMS[index] === BULK);
     return { bytes: await this.#packers[index].pack(bytes), stored: false };
   }
 }
