@@ -66,12 +66,16 @@ async function open({ file: path, stretch, folder, maxBytes, withParses, prove }
     onDearer: (bytes: number) => {
       dearest = Math.max(dearest, bytes);
     },
-    // An encoder that collects its content has it twice until then.
-    onRead: (bytes: number) => {
-      if (bytes > LARGE) collectGarbage();
-    },
   };
-  const parts = await openPacked(source, { scratch, proving, withParses, maxBytes });
+  // V8 leaves chunks in memory until there are many, and collecting them makes room for others.
+  let used = 0;
+  const onUsed = (bytes: number) => {
+    used += bytes;
+    if (used < LARGE) return;
+    used = 0;
+    collectGarbage();
+  };
+  const parts = await openPacked(source, { scratch, proving, withParses, maxBytes, onUsed });
   if (stretch.size > LARGE) collectGarbage();
   return { parts, dearest };
 }

@@ -63,8 +63,6 @@ export type Proving = {
   readonly parses?: () => boolean;
   /** Recipes that were proved before, for this very file. */
   readonly known?: readonly KnownRecipe[];
-  /** Called whenever a content of so many bytes was read for an encoder, before that goes on. */
-  readonly onRead?: (bytes: number) => void;
 };
 
 /** Content of a stream that is larger than this many times the stream is left packed. */
@@ -79,6 +77,8 @@ export type OpenOptions = {
   /** Without `proving`: whether zstd streams are unpacked with their parses. */
   readonly withParses?: boolean;
   readonly maxBytes: number;
+  /** Called whenever so many bytes more were unpacked, or read for an encoder. */
+  readonly onUsed?: ((bytes: number) => void) | undefined;
 };
 
 /**
@@ -131,16 +131,20 @@ async function openStream(
 async function openAs(
   source: ByteSource,
   part: PackedPart,
-  { scratch, proving, maxBytes }: OpenOptions,
+  { scratch, proving, maxBytes, onUsed }: OpenOptions,
 ): Promise<OpenedStream | undefined> {
   if (maxBytes <= 0) return undefined;
   const start = scratch.position;
   try {
     const unpacked = unpackPart(source, part, limitsFor(maxBytes));
-    for await (const bytes of unpacked) scratch.append(bytes);
+    for await (const bytes of unpacked) {
+      scratch.append(bytes);
+      onUsed?.(bytes.length);
+    }
     const size = scratch.position - start;
     const content = scratch.source(start, size);
-    const recipe = size > 0 && proving ? await prove(source, part, content, proving) : undefined;
+    const recipe =
+      size > 0 && proving ? await prove(source, part, content, { ...proving, onUsed }) : undefined;
     if (size === 0 || (proving !== undefined && recipe === undefined)) {
       scratch.truncate(start);
       return undefined;
@@ -162,7 +166,7 @@ async function prove(
   source: ByteSource,
   part: PackedPart,
   content: ByteSource,
-  { encoders, known = [], onRead, ...budget }: Proving,
+  { encoders, known = [], onUsed, ...budget }: Proving & Pick<OpenOptions, 'onUsed'>,
 ): Promise<ProvedRecipe | undefined> {
   const sha256 = sha256Of(content);
   const { offset, size } = part;
@@ -171,7 +175,7 @@ async function prove(
     const encoder = encoders.get(parseRecipe(proved.text).encoder);
     if (encoder !== undefined && proved.memoryBytes <= budget.maxMemoryBytes) return proved;
   }
-  const recipe = await findRecipe(encoders, source, part, contentOf(content, onRead), budget);
+  const recipe = await findRecipe(encoders, source, part, contentOf(content, onUsed), budget);
   if (recipe === undefined) return undefined;
   const { memoryBytes, secondsPerMegabyte } = recipeCost(encoders, recipe, content.size);
   const seconds = (secondsPerMegabyte * content.size) / 1e6;

@@ -4,6 +4,8 @@ import { type ByteSource, readChunks } from '../../shared/recompress/part.ts';
 import type { SpooledStretch } from './open-packed.ts';
 import { SpoolFile } from './spool-file.ts';
 
+const HASHED_AT_ONCE = 256 * 1024;
+
 /**
  * What encoders and decoders made of contents while a delta was planned, so that proving it need not
  * have them do it again: they are deterministic, and what they get is known by its digest.
@@ -50,7 +52,13 @@ export class ProvedEncodings {
 /** The digest of a content or of a part of it, in hexadecimal. */
 export function sha256Of(content: ByteSource, from = 0, to = content.size): string {
   const hash = createHash('sha256');
-  for (const bytes of readChunks(content, from, to - from)) hash.update(bytes);
+  const buffer = Buffer.allocUnsafe(Math.min(HASHED_AT_ONCE, to - from));
+  for (let at = from; at < to; ) {
+    const count = content.read(buffer.subarray(0, Math.min(buffer.length, to - at)), at);
+    if (count <= 0) break;
+    hash.update(buffer.subarray(0, count));
+    at += count;
+  }
   return hash.digest('hex');
 }
 

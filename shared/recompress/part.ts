@@ -66,11 +66,13 @@ export function bytesSource(bytes: Uint8Array): ByteSource {
   };
 }
 
-/** What a source holds, as content to be packed; `onEnd` is called when it was read to its end. */
-export function contentOf(source: ByteSource, onEnd?: (bytes: number) => void): Content {
+/** What a source holds, as content to be packed; `onRead` takes the size of what was read and used. */
+export function contentOf(source: ByteSource, onRead?: (bytes: number) => void): Content {
   async function* open(from = 0): AsyncGenerator<Uint8Array> {
-    yield* readChunks(source, from, source.size - from);
-    onEnd?.(source.size - from);
+    for (const bytes of readChunks(source, from, source.size - from)) {
+      yield bytes;
+      onRead?.(bytes.length);
+    }
   }
   return { size: source.size, open };
 }
