@@ -17,15 +17,16 @@ export type ContentFacts = {
 const CHUNK = 256 * 1024;
 /** How much of the start is judged, in bytes. */
 const START = 64 * 1024;
+/** One for all contents: V8 would mark its whole heap for what buffers of each leave behind. */
+const BUFFER = Buffer.allocUnsafeSlow(CHUNK);
 
 /** Reads a stretch of a spool file and describes it. */
 export function describeContent(read: ReadRange, offset: number, size: number): ContentFacts {
   const hash = createHash('sha256');
   const sketcher = new Sketcher();
-  const buffer = Buffer.allocUnsafe(Math.min(CHUNK, size));
   let packed = false;
   for (let done = 0; done < size; ) {
-    const bytes = buffer.subarray(0, Math.min(CHUNK, size - done));
+    const bytes = BUFFER.subarray(0, Math.min(CHUNK, size - done));
     read(bytes, offset + done);
     if (done === 0) packed = isPacked(bytes.subarray(0, START));
     hash.update(bytes);

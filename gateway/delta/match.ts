@@ -12,7 +12,7 @@ export type Match = {
 };
 
 /** How much better than what the match before it explains a new one must be, in bytes. */
-const MIN_GAIN = 8;
+const MIN_GAIN = 6;
 /** A run this long under the present alignment is followed without looking for another. */
 const MIN_FOLLOW = 8;
 /** After this many bytes without a match the search takes longer steps. */

@@ -28,7 +28,11 @@ export function isPacked(start: Uint8Array): boolean {
 /** Shannon entropy of single bytes, in bits a byte. */
 function entropy(bytes: Uint8Array): number {
   const counts = new Uint32Array(256);
-  for (const byte of bytes) counts[byte] = (counts[byte] as number) + 1;
+  // An iterator takes several times as long until the function is optimized.
+  for (let i = 0; i < bytes.length; i += 1) {
+    const byte = bytes[i] as number;
+    counts[byte] = (counts[byte] as number) + 1;
+  }
   let bits = 0;
   for (const count of counts) {
     if (count > 0) bits -= (count / bytes.length) * Math.log2(count / bytes.length);

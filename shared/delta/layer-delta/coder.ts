@@ -103,8 +103,8 @@ function unpackError(error: Error): SnapgateError {
  * level goes with, a hundred MB, which the processor's caches do not hold. The levels that look for
  * the best way through all matches take half the time with tables that fit better, and with fewer
  * places looked at; in the large window, where this would lose 3 %, far matches are found otherwise.
- * Fewer places are looked at in bulk alone: the other streams are small, and lose most by it. The
- * highest levels are for those who want the last percent.
+ * Bulk alone has yet smaller tables, and fewer places that are looked at: the other streams are
+ * small, and lose most by it. The highest levels are for those who want the last percent.
  */
 function settingsFor(level: number, windowLog: number, isBulk: boolean): Record<number, number> {
   if (level < 10) return {};
@@ -114,18 +114,25 @@ function settingsFor(level: number, windowLog: number, isBulk: boolean): Record<
     [constants.ZSTD_c_chainLog]: Math.min(chainLog, windowLog + 1),
   });
   if (level < 16 || level > 19) return tables(22, 24);
-  return {
-    ...(isLarge ? { ...tables(19, 21), ...FAR_MATCHES } : tables(18, 20)),
-    ...(isBulk ? { [constants.ZSTD_c_searchLog]: 5, [constants.ZSTD_c_targetLength]: 32 } : {}),
-  };
+  if (isBulk) {
+    return {
+      ...(isLarge ? { ...tables(18, 20), ...farMatches(16, 3) } : tables(18, 20)),
+      [constants.ZSTD_c_searchLog]: 5,
+      [constants.ZSTD_c_targetLength]: 32,
+    };
+  }
+  return isLarge ? { ...tables(19, 21), ...farMatches(32, 4) } : tables(18, 20);
 }
 
-const FAR_MATCHES = {
-  [constants.ZSTD_c_enableLongDistanceMatching]: 1,
-  [constants.ZSTD_c_ldmMinMatch]: 32,
-  [constants.ZSTD_c_ldmHashLog]: 20,
-  [constants.ZSTD_c_ldmHashRateLog]: 4,
-} as const;
+/** Far matches of at least `length` bytes, looked up at every 2 to the `rateLog` places. */
+function farMatches(length: number, rateLog: number): Record<number, number> {
+  return {
+    [constants.ZSTD_c_enableLongDistanceMatching]: 1,
+    [constants.ZSTD_c_ldmMinMatch]: length,
+    [constants.ZSTD_c_ldmHashLog]: 20,
+    [constants.ZSTD_c_ldmHashRateLog]: rateLog,
+  };
+}
 
 /**
  * `level` is that of zstd; `isBulk` says that much is to be packed which is like nothing before. One
