@@ -1,94 +1,9 @@
 #!/usr/bin/env node
-import { type Command, type Program, runProgram } from '../shared/cli/command.ts';
-import { withSelfCommands } from '../shared/cli/self-commands.ts';
-import { bundleExportCommand } from './cli/bundle-export.ts';
-import { deltaApplyCommand } from './cli/delta-apply.ts';
-import { deltaCompareCommand } from './cli/delta-compare.ts';
-import { deltaCreateCommand } from './cli/delta-create.ts';
-import { deltaInspectCommand } from './cli/delta-inspect.ts';
-import { keysGenerateCommand, keysShowCommand } from './cli/keys.ts';
-import { policyExportCommand, policyTestCommand } from './cli/policy.ts';
-import { serveCommand } from './cli/serve.ts';
-import { signCommand } from './cli/sign.ts';
-import { tufAddCommand } from './cli/tuf/add.ts';
-import { tufDelegateCommand } from './cli/tuf/delegate.ts';
-import { tufInitCommand } from './cli/tuf/init.ts';
-import { tufPublishCommand } from './cli/tuf/publish.ts';
-import { tufRotateCommand } from './cli/tuf/rotate.ts';
-import { tufSignCommand } from './cli/tuf/sign.ts';
-import { tufStatusCommand } from './cli/tuf/status.ts';
-import { verifyCommand } from './cli/verify.ts';
+import { keepCompiled } from './cli/keep-compiled.ts';
 
-const commands: Program = {
-  name: 'snapgate',
-  version: '0.1.0',
-  summary: 'gateway that sends signed deltas of operating system images',
-  commands: [
-    serveCommand,
-    deltaCreateCommand,
-    deltaApplyCommand,
-    deltaInspectCommand,
-    deltaCompareCommand,
-    bundleExportCommand,
-    signCommand,
-    verifyCommand,
-    policyTestCommand,
-    policyExportCommand,
-    keysGenerateCommand,
-    keysShowCommand,
-    tufInitCommand,
-    tufAddCommand,
-    tufSignCommand,
-    tufDelegateCommand,
-    tufRotateCommand,
-    tufPublishCommand,
-    tufStatusCommand,
-  ] as Command[],
-};
-const program = withSelfCommands(commands, {
-  section: 1,
-  description: `Stands in front of a registry, makes signed deltas between the images in it, and serves
-    them to machines that run snaphost(8). The other commands make, read and apply deltas, sign and
-    verify, write updates into files, and state what tags mean. None of them needs root.
-
-    REF is docker://HOST/REPO[:TAG|@DIGEST], oci:DIR[:TAG] or oci-archive:FILE[:TAG].`,
-  files: [
-    ['snapgate.yaml', 'configuration of serve; deploy/snapgate.yaml shows every field'],
-    [
-      '$XDG_RUNTIME_DIR/containers/auth.json, ~/.docker/config.json',
-      'credentials of registries, as podman login and docker login keep them',
-    ],
-  ],
-  environment: [
-    ['COSIGN_PASSWORD', "a key's password, where --password-file is not given"],
-    ['REGISTRY_AUTH_FILE', 'credentials of registries, where --authfile is not given'],
-    [
-      'BAO_ADDR, BAO_TOKEN, VAULT_ADDR, VAULT_TOKEN',
-      'how openbao:// and hashivault:// are reached',
-    ],
-    ['TRANSIT_SECRET_ENGINE_PATH', 'where the transit engine is mounted (default: transit)'],
-    ['SNAPGATE_DEBUG', 'print the stack of internal errors'],
-  ],
-  examples: [
-    ['snapgate serve --config snapgate.yaml', 'runs the gateway'],
-    ['snapgate keys generate --output publisher', 'makes publisher.key and publisher.pub'],
-    [
-      'snapgate sign --key publisher.key docker://registry.example/edge/os:v2',
-      'signs an image in its registry',
-    ],
-    [
-      'snapgate delta create --source oci:v1 --target oci:v2 --output oci:delta',
-      'makes the delta between two images in folders',
-    ],
-  ],
-  seeAlso: ['snaphost(8)', 'skopeo(1)', 'cosign(1)'],
-});
-
+keepCompiled();
+// Only what is imported from here on is kept.
+const { runSnapgate } = await import('./cli/program.ts');
 const abort = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => abort.abort());
-process.exitCode = await runProgram(
-  program,
-  process.argv.slice(2),
-  { out: process.stdout, err: process.stderr },
-  abort.signal,
-);
+process.exitCode = await runSnapgate(process.argv.slice(2), abort.signal);
