@@ -34,6 +34,8 @@ export type OpenedStream = {
   readonly offset: number;
   readonly size: number;
   readonly format: PackedFormat;
+  /** The path inside the archive that the file is, where it is one. */
+  readonly name?: string;
   readonly content: SpooledStretch;
   /** Proved to give the very bytes of the stream; absent where that was not asked for. */
   readonly recipe?: ProvedRecipe;
@@ -151,6 +153,7 @@ async function openAs(
     }
     return {
       ...{ kind: 'packed', offset: part.offset, size: part.size, format: part.format },
+      ...(part.name === undefined ? {} : { name: part.name }),
       content: { file: scratch.path, offset: start, size },
       ...(recipe === undefined ? {} : { recipe }),
       members: proving === undefined ? [] : await membersOf(content),

@@ -1,20 +1,12 @@
 import { encoderBytes, type Recompression } from '../../shared/delta/machine-class.ts';
+import { type Base, Bases, type Place } from './bases.ts';
 import type { FoundMatches, OpenedFile, Stretch } from './delta-work.ts';
 import { type FilePlan, type PlanOptions, planFile } from './file-plans.ts';
 import { HashTable } from './hash-table.ts';
 import type { KeptRecipes } from './kept-recipes.ts';
 import type { OpenedPart, OpenedStream, SpooledStretch } from './open-packed.ts';
-import type { Source } from './source-choice.ts';
 import type { SourceContent } from './source-store.ts';
 import type { TargetFile, TargetLayer } from './target-layer.ts';
-
-/** What a content is like: the content of a compressed stream of a source file, or such a file. */
-export type Base = {
-  readonly path: string;
-  /** The stream, when it is one: bytes of the source file. */
-  readonly stream?: OpenedStream;
-  readonly spooled: SpooledStretch;
-};
 
 /** A run of a file that is opened. Offsets count from the file's start. */
 export type PlannedPart =
@@ -165,12 +157,9 @@ export class OwnPlans {
     const source = chooser.choose(file).similar[0];
     const withParses = opened.some(isParsed);
     const sourceParts = source && (await this.#openSource(source.content, withParses));
+    const bases = source && new Bases(source, sourceParts, this.#options.store.spool.path);
     const parts: PlannedPart[] = [];
-    for (const part of opened) {
-      const base =
-        source && baseOf(part, opened, source, sourceParts, this.#options.store.spool.path);
-      parts.push(await this.#planPart(file, part, base));
-    }
+    for (const part of opened) parts.push(await this.#planPart(file, part, bases?.next(part)));
     return { kind: 'opened', parts };
   }
 
@@ -202,13 +191,9 @@ export class OwnPlans {
     return opened;
   }
 
-  async #planPart(
-    file: TargetFile,
-    part: OpenedPart,
-    base: Base | undefined,
-  ): Promise<PlannedPart> {
-    if (part.kind === 'raw') return this.#planRaw(file, part, base);
-    const found = await this.#like(part.content, base);
+  async #planPart(file: TargetFile, part: OpenedPart, at: Place | undefined): Promise<PlannedPart> {
+    if (part.kind === 'raw') return this.#planRaw(file, part, at);
+    const found = await this.#like(part.content, at);
     if (isParsed(part) && (found?.cost ?? Infinity) > MAX_PARSED_COST * part.size) {
       return this.#planRaw(file, part, undefined);
     }
@@ -221,9 +206,9 @@ export class OwnPlans {
     return { kind: 'packed', stream: part, shared, ...(like === undefined ? {} : { like }) };
   }
 
-  async #planRaw(file: TargetFile, { offset, size }: Stretch, base: Base | undefined) {
-    const at = { file: this.#layer.spool.path, offset: file.offset + offset, size };
-    const found = await this.#like(at, base);
+  async #planRaw(file: TargetFile, { offset, size }: Stretch, at: Place | undefined) {
+    const fresh = { file: this.#layer.spool.path, offset: file.offset + offset, size };
+    const found = await this.#like(fresh, at);
     const like = found === undefined ? {} : { like: found.like };
     return { kind: 'raw' as const, offset, size, ...like };
   }
@@ -231,16 +216,21 @@ export class OwnPlans {
   /** How a stretch is like its base, and what it would cost, in bytes before they are packed. */
   async #like(
     fresh: SpooledStretch,
-    base: Base | undefined,
+    at: Place | undefined,
   ): Promise<{ readonly like: Likeness; readonly cost: number } | undefined> {
-    if (base === undefined || fresh.size < MIN_MATCHED) return undefined;
+    if (at === undefined || Math.min(fresh.size, at.within.size) < MIN_MATCHED) return undefined;
+    const { base, within } = at;
     const { pool, workerBytes, effort } = this.#options;
     const found: FoundMatches | undefined = await pool.run({
-      ...{ kind: 'match', oldFile: base.spooled.file, candidates: [base.spooled] },
+      ...{ kind: 'match', oldFile: base.spooled.file, candidates: [within] },
       ...{ newFile: fresh.file, fresh, endsOnly: false, memoryBytes: workerBytes },
       chain: effort.chain,
     });
-    return found && { like: { base, matches: found.matches }, cost: found.cost };
+    if (found === undefined) return undefined;
+    const { matches, cost } = found;
+    const skipped = within.offset - base.spooled.offset;
+    for (let i = 0; i < matches.length; i += 3) matches[i] = (matches[i] ?? 0) + skipped;
+    return { like: { base, matches }, cost };
   }
 
   /** The parts of a source file; each is opened once in either way. */
@@ -287,21 +277,4 @@ function isParsed(part: OpenedPart): boolean {
 /** What is looked up of a digest in hex digits: its first 52 bits. */
 function keyOf(sha256: string): number {
   return Number.parseInt(sha256.slice(0, 13), 16);
-}
-
-/** What a part of a file is like: the part of the source in the same place of its kind. */
-function baseOf(
-  part: OpenedPart,
-  parts: readonly OpenedPart[],
-  source: Source,
-  sourceParts: readonly OpenedPart[] | undefined,
-  spoolPath: string,
-): Base {
-  const { path, content } = source;
-  const whole = { path, spooled: { file: spoolPath, offset: content.offset, size: content.size } };
-  if (sourceParts === undefined || part.kind === 'raw') return whole;
-  const place = parts.filter((one) => one.kind === 'packed').indexOf(part);
-  const streams = sourceParts.filter((one) => one.kind === 'packed');
-  const stream = streams[place] ?? streams[0];
-  return stream === undefined ? whole : { path, stream, spooled: stream.content };
 }
