@@ -1,4 +1,5 @@
 import { type ByteSource, readBytes } from '../part.ts';
+import { MAX_BLOCK } from './block.ts';
 
 /** A zstd frame (RFC 8878, section 3.1.1), read without unpacking it. */
 export type ZstdFrame = {
@@ -14,7 +15,6 @@ export type ZstdFrame = {
 
 const MAGIC = 0xfd2fb528;
 const MAX_HEADER = 18;
-const MAX_BLOCK = 128 * 1024;
 const CONTENT_SIZE_BYTES = [0, 2, 4, 8] as const;
 const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
 

@@ -1,3 +1,4 @@
+import { MAX_BLOCK } from '../block.ts';
 import { BitStream, highBit } from './bit-stream.ts';
 import { buildTable, FseState, type FseTable } from './fse.ts';
 
@@ -91,7 +92,7 @@ function matchCode(length: number): number {
 }
 
 /** Most sequences of a block: none copies less than three bytes. */
-export const MAX_SEQUENCES = Math.floor((128 * 1024) / 3);
+export const MAX_SEQUENCES = Math.floor(MAX_BLOCK / 3);
 
 /** Room for so many sequences, by default for those of any block. */
 export function newSequences(room: number = MAX_SEQUENCES + 1): Sequences {

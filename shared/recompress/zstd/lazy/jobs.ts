@@ -1,13 +1,12 @@
+import { BLOCK_KIND as BLOCK, blockHeader, MAX_BLOCK } from '../block.ts';
 import type { HuffmanCodes } from '../entropy/huffman.ts';
 import { LazyParser, type Offsets } from './lazy-parser.ts';
 import { packLiterals } from './literals.ts';
 import { type LazyLevel, RowMatcher } from './row-matcher.ts';
 import { NO_TABLES, packSequences, type SequenceTables } from './sequences.ts';
 
-const MAX_BLOCK = 128 * 1024;
 /** Smaller blocks are stored. */
 const MIN_BLOCK = 7;
-const BLOCK = { RAW: 0, RLE: 1, COMPRESSED: 2 } as const;
 /** Blocks that pack to less than this may be runs of one byte. */
 const MAX_RUN_SIZE = 25;
 /** So many literals to a sequence look incompressible. */
@@ -120,10 +119,4 @@ function isRun(bytes: Uint8Array): boolean {
 function withHeader({ kind, bytes }: Packed, input: Uint8Array, last: boolean): Uint8Array {
   const size = kind === BLOCK.RLE ? input.length : bytes.length;
   return Buffer.concat([blockHeader(kind, size, last), bytes]);
-}
-
-/** RFC 8878, section 3.1.1.2. */
-function blockHeader(kind: number, size: number, last: boolean): Uint8Array {
-  const field = Number(last) | (kind << 1) | (size << 3);
-  return Uint8Array.of(field, field >> 8, field >> 16);
 }

@@ -1,8 +1,8 @@
+import { MAX_BLOCK } from '../block.ts';
 import { highBit } from '../entropy/bit-stream.ts';
 import { newSequences, type Sequences } from '../entropy/sequences.ts';
 import type { LazyLevel, RowMatcher } from './row-matcher.ts';
 
-const MAX_BLOCK = 128 * 1024;
 /** No search starts within this many bytes of a block's end. */
 const MARGIN = 16;
 /** The offset code of the last offset. */

@@ -1,11 +1,14 @@
 import { BitStream } from '../entropy/bit-stream.ts';
 import { buildTable, FseState, normalize, optimalTableLog } from '../entropy/fse.ts';
 import { describeTable } from '../entropy/fse-header.ts';
-import { type HuffmanCodes, packStream } from '../entropy/huffman.ts';
+import type { HuffmanCodes } from '../entropy/huffman.ts';
+import {
+  LITERALS_KIND as KIND,
+  packedHeader,
+  packStreams,
+  plainHeader,
+} from '../entropy/literals.ts';
 import { buildCodes, coversAll, estimateSize } from './huffman-codes.ts';
-
-/** Kinds of literals section (RFC 8878, section 3.1.1.3.1.1). */
-const KIND = { RAW: 0, RLE: 1, COMPRESSED: 2, REPEAT: 3 } as const;
 
 const MAX_CODE_LENGTH = 11;
 /** Fewer literals are not packed. */
@@ -41,12 +44,13 @@ export function packLiterals(
   const { kind, header, codes } = chooseCodes(literals, counts, maxSymbol, previous);
   if (codes === undefined) return raw();
   const streams = literals.length < ONE_STREAM_BELOW ? 1 : 4;
-  const packed = packStreams(literals, codes, header, streams);
+  const packed = packStreams(literals, codes, streams);
+  if (packed === undefined) return raw();
   const gain = (literals.length >> 6) + 2;
-  const tooLarge = packed === undefined || packed.length >= literals.length - Math.max(1, gain);
-  if (tooLarge) return raw();
-  const section = packedSection(kind, literals.length, packed, streams);
-  return { section, codes };
+  const packedSize = header.length + packed.length;
+  if (packedSize >= literals.length - gain) return raw();
+  const sizes = packedHeader(kind, formatOf(literals.length, streams), literals.length, packedSize);
+  return { section: Buffer.concat([sizes, header, packed]), codes };
 }
 
 /** Chooses between new codes, which need a description, and the previous ones. */
@@ -135,57 +139,14 @@ function packWeights(weights: Uint8Array): Uint8Array | undefined {
   return result.subarray(0, stream.close());
 }
 
-function packStreams(
-  literals: Uint8Array,
-  codes: HuffmanCodes,
-  header: Uint8Array,
-  streams: 1 | 4,
-): Uint8Array | undefined {
-  const size = literals.length;
-  const result = new Uint8Array(header.length + 6 + 2 * size + 64);
-  result.set(header);
-  let at = header.length;
-  if (streams === 1) {
-    at = packStream(literals, codes, result, at);
-  } else {
-    const segment = (size + 3) >> 2;
-    const table = at;
-    at += 6;
-    for (let index = 0; index < 4; index++) {
-      const part = literals.subarray(index * segment, Math.min(size, (index + 1) * segment));
-      const end = packStream(part, codes, result, at);
-      if (index < 3) {
-        result[table + 2 * index] = end - at;
-        result[table + 2 * index + 1] = (end - at) >> 8;
-      }
-      if (end - at > 0xffff) return undefined;
-      at = end;
-    }
-  }
-  return at >= size - 1 ? undefined : result.subarray(0, at);
-}
-
 function plainSection(kind: number, size: number, bytes: Uint8Array): Uint8Array {
-  const header =
-    size > 4095
-      ? [kind | (3 << 2) | ((size << 4) & 0xff), size >> 4, size >> 12]
-      : size > 31
-        ? [kind | (1 << 2) | ((size << 4) & 0xff), size >> 4]
-        : [kind | (size << 3)];
-  const section = new Uint8Array(header.length + bytes.length);
-  section.set(header);
-  section.set(bytes, header.length);
-  return section;
+  const format = size > 4095 ? 3 : size > 31 ? 1 : 0;
+  return Buffer.concat([plainHeader(kind, format, size), bytes]);
 }
 
-function packedSection(kind: number, size: number, packed: Uint8Array, streams: 1 | 4): Uint8Array {
-  const width = size >= 16384 ? 18 : size >= 1024 ? 14 : 10;
-  const format = width === 18 ? 3 : width === 14 ? 2 : streams === 4 ? 1 : 0;
-  const fields = BigInt(kind | (format << 2)) | (BigInt(size) << 4n);
-  const header = fields | (BigInt(packed.length) << BigInt(4 + width));
-  const headerSize = (4 + 2 * width) / 8;
-  const section = new Uint8Array(headerSize + packed.length);
-  for (let at = 0; at < headerSize; at++) section[at] = Number((header >> BigInt(8 * at)) & 0xffn);
-  section.set(packed, headerSize);
-  return section;
+/** The smallest format of the header that says the sizes. */
+function formatOf(size: number, streams: 1 | 4): number {
+  if (size >= 16384) return 3;
+  if (size >= 1024) return 2;
+  return streams === 4 ? 1 : 0;
 }

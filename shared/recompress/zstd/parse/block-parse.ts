@@ -18,10 +18,6 @@ export type BlockParse = {
   tables: Uint8Array;
 };
 
-export const BLOCK_KIND = { RAW: 0, RLE: 1, COMPRESSED: 2 } as const;
-export const LITERALS_KIND = { RAW: 0, RLE: 1, COMPRESSED: 2, REPEAT: 3 } as const;
-/** Most content of a block, in bytes. */
-export const MAX_BLOCK = 128 * 1024;
 export const NOTHING = new Uint8Array(0);
 
 /** One to be filled, again and again. */

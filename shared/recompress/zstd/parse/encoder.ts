@@ -1,7 +1,8 @@
 import { SnapgateError } from '../../../errors.ts';
 import type { Content, Encoder } from '../../encoder.ts';
 import { readSettings } from '../../recipe.ts';
-import { BLOCK_KIND, contentSize, MAX_BLOCK, newBlockParse } from './block-parse.ts';
+import { BLOCK_KIND, blockHeader, MAX_BLOCK } from '../block.ts';
+import { contentSize, newBlockParse } from './block-parse.ts';
 import { Feed } from './feed.ts';
 import { PARSE_ENCODER } from './format.ts';
 import { type BlockRecord, MAX_HEAD, MAX_SEQUENCE, readHead, readSequences } from './records.ts';
@@ -89,7 +90,6 @@ async function blockOf(
         ? bytes.subarray(0, 1)
         : writer.write(parse, bytes);
   if (packed.length > MAX_BLOCK) throw invalid();
-  const fields =
-    Number(isLast) | (kind << 1) | ((kind === BLOCK_KIND.RLE ? size : packed.length) << 3);
-  return Buffer.concat([Uint8Array.of(fields, fields >> 8, fields >> 16), packed]);
+  const said = kind === BLOCK_KIND.RLE ? size : packed.length;
+  return Buffer.concat([blockHeader(kind, said, isLast), packed]);
 }

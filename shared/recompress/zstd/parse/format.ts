@@ -1,9 +1,10 @@
 import { Collector } from '../../collector.ts';
 import type { Format } from '../../format.ts';
+import { BLOCK_KIND, MAX_BLOCK } from '../block.ts';
 import { damaged } from '../entropy/backward-bits.ts';
 import { zstdFormat } from '../format.ts';
 import { readZstdHeader, zstdHeaderLength } from '../frame.ts';
-import { BLOCK_KIND, MAX_BLOCK, newBlockParse } from './block-parse.ts';
+import { newBlockParse } from './block-parse.ts';
 import { BlockReader } from './read-block.ts';
 import { formatRecord } from './records.ts';
 

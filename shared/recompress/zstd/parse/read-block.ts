@@ -6,6 +6,7 @@ import {
   singleSymbolDecoder,
 } from '../entropy/fse-decoder.ts';
 import { treeSize } from '../entropy/huffman-tree.ts';
+import { LITERALS_KIND, sizeWidth } from '../entropy/literals.ts';
 import {
   LITERAL_BASES,
   LITERAL_BITS,
@@ -15,7 +16,7 @@ import {
   type PerAlphabet,
 } from '../entropy/sequences.ts';
 import { readTables, type Tables } from '../entropy/tables.ts';
-import { type BlockParse, LITERALS_KIND, NOTHING, setSize } from './block-parse.ts';
+import { type BlockParse, NOTHING, setSize } from './block-parse.ts';
 
 const DECODERS = { distribution: buildDecoder, single: singleSymbolDecoder };
 
@@ -86,11 +87,6 @@ function readLiteralsHeader(block: Uint8Array) {
   const sizes = Math.floor(fields(headerSize) / 16);
   const size = sizes % 2 ** width;
   return { kind, format, headerSize, size, packedSize: Math.floor(sizes / 2 ** width) };
-}
-
-/** Bits of each of the two sizes in the header of packed literals, by its format. */
-export function sizeWidth(format: number): number {
-  return format === 3 ? 18 : format === 2 ? 14 : 10;
 }
 
 function readSequenceCount(section: Uint8Array): { readonly count: number; readonly at: number } {

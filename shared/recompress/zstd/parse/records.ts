@@ -1,5 +1,7 @@
+import { BLOCK_KIND } from '../block.ts';
+import { LITERALS_KIND } from '../entropy/literals.ts';
 import { MAX_SEQUENCES } from '../entropy/sequences.ts';
-import { BLOCK_KIND, type BlockParse, LITERALS_KIND, NOTHING, setSize } from './block-parse.ts';
+import { type BlockParse, NOTHING, setSize } from './block-parse.ts';
 
 /**
  * The bytes that parses are written in (`shared/delta/FORMAT.md`, section 8.1). Each sequence has six

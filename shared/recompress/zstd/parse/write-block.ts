@@ -1,11 +1,11 @@
 import { damaged } from '../entropy/backward-bits.ts';
 import { buildTable, type FseTable, singleSymbolTable } from '../entropy/fse.ts';
-import { type HuffmanCodes, packStream } from '../entropy/huffman.ts';
+import type { HuffmanCodes } from '../entropy/huffman.ts';
 import { readTree } from '../entropy/huffman-tree.ts';
+import { LITERALS_KIND, packedHeader, packStreams, plainHeader } from '../entropy/literals.ts';
 import { encodeSequences, packSequenceCount, sequenceCodes } from '../entropy/sequences.ts';
 import { readTables, type Tables } from '../entropy/tables.ts';
-import { type BlockParse, LITERALS_KIND } from './block-parse.ts';
-import { sizeWidth } from './read-block.ts';
+import type { BlockParse } from './block-parse.ts';
 
 /** An encoder's table, and whether a symbol has a share in it. */
 type Table = { readonly table: FseTable; readonly has: (symbol: number) => boolean };
@@ -61,7 +61,11 @@ export class BlockWriter {
     if (codes === undefined || !literals.every((byte) => codes.lengths[byte] !== 0)) {
       throw damaged();
     }
-    const packed = packStreams(literals, codes, format === 0 ? 1 : 4);
+    const streams = format === 0 ? 1 : 4;
+    // So few that the last of four streams would begin beyond the end.
+    if (streams === 4 && 3 * ((size + 3) >> 2) > size) throw damaged();
+    const packed = packStreams(literals, codes, streams);
+    if (packed === undefined) throw damaged();
     const packedSize = tree.length + packed.length;
     return [packedHeader(kind, format, size, packedSize), tree, packed];
   }
@@ -86,40 +90,4 @@ export class BlockWriter {
     });
     return [count, Uint8Array.of(tableKinds), described, stream];
   }
-}
-
-/** In one stream, or in four after three of their sizes (RFC 8878, section 3.1.1.3.1.6). */
-function packStreams(literals: Uint8Array, codes: HuffmanCodes, streams: 1 | 4): Uint8Array {
-  const size = literals.length;
-  const result = new Uint8Array(2 * size + 64);
-  if (streams === 1) return result.subarray(0, packStream(literals, codes, result, 0));
-  const segment = (size + 3) >> 2;
-  if (3 * segment > size) throw damaged();
-  let at = 6;
-  for (let index = 0; index < 4; index++) {
-    const part = literals.subarray(index * segment, Math.min(size, (index + 1) * segment));
-    const end = packStream(part, codes, result, at);
-    if (index < 3) {
-      result[2 * index] = end - at;
-      result[2 * index + 1] = (end - at) >> 8;
-    }
-    at = end;
-  }
-  return result.subarray(0, at);
-}
-
-function plainHeader(kind: number, format: number, size: number): Uint8Array {
-  if (format === 0) return Uint8Array.of(kind | (size << 3));
-  const fields = kind | (format << 2) | (size << 4);
-  return Uint8Array.of(fields, fields >> 8, fields >> 16).subarray(0, format === 1 ? 2 : 3);
-}
-
-function packedHeader(kind: number, format: number, size: number, packedSize: number): Uint8Array {
-  const width = sizeWidth(format);
-  let fields = (packedSize * 2 ** width + size) * 16 + (kind | (format << 2));
-  return Uint8Array.from({ length: (4 + 2 * width) / 8 }, () => {
-    const byte = fields % 256;
-    fields = Math.floor(fields / 256);
-    return byte;
-  });
 }
