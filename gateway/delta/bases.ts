@@ -80,6 +80,6 @@ export class Bases {
 }
 
 /** Folders of an archive tell the version of the kernel. */
-function lastPart(name: string): string {
+export function lastPart(name: string): string {
   return name.slice(name.lastIndexOf('/') + 1);
 }

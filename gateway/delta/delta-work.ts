@@ -1,7 +1,7 @@
 import type { Recompression } from '../../shared/delta/machine-class.ts';
 import type { ContentFacts } from './describe.ts';
 import type { KnownRecipe } from './kept-recipes.ts';
-import type { OpenedPart } from './open-packed.ts';
+import type { Member, OpenedPart } from './open-packed.ts';
 
 /** A stretch of a spool file, in bytes. */
 export type Stretch = { readonly offset: number; readonly size: number };
@@ -12,6 +12,8 @@ export type WorkRequest =
   /** Gives back memory that is kept for requests to come. */
   | { readonly kind: 'tidy' }
   | { readonly kind: 'describe'; readonly file: string; readonly stretches: readonly Stretch[] }
+  /** The members of an archive. */
+  | { readonly kind: 'members'; readonly file: string; readonly stretch: Stretch }
   | {
       readonly kind: 'match';
       readonly oldFile: string;
@@ -36,6 +38,8 @@ export type OpenRequest = {
   readonly folder: string;
   /** Most bytes of contents. */
   readonly maxBytes: number;
+  /** Where streams begin that stay as they are. */
+  readonly closed: readonly number[];
   /**
    * Whether zstd streams are unpacked with their parses: where recipes are wanted, those that no
    * encoder gives again.
@@ -76,6 +80,7 @@ export type OpenedFile = {
 export type WorkResult = {
   readonly tidy: undefined;
   readonly describe: readonly ContentFacts[];
+  readonly members: readonly Member[];
   readonly match: FoundMatches | undefined;
   readonly open: OpenedFile;
 };

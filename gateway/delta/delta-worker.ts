@@ -5,9 +5,9 @@ import type { FoundMatches, OpenRequest, WorkRequest, WorkResult } from './delta
 import { describeContent } from './describe.ts';
 import { collectGarbage } from './keep-memory-small.ts';
 import { matchStretches } from './match-stretches.ts';
-import { openPacked } from './open-packed.ts';
+import { membersOf, openPacked } from './open-packed.ts';
 import { ScratchFile } from './scratch-file.ts';
-import { SpoolFile } from './spool-file.ts';
+import { SpoolFile, stretchSource } from './spool-file.ts';
 import { WorkMemory } from './work-memory.ts';
 import { encodersFor, findEncoders } from './zstd-program.ts';
 
@@ -33,6 +33,9 @@ async function answer(request: WorkRequest): Promise<WorkResult[WorkRequest['kin
     const { read } = file(request.file);
     return request.stretches.map(({ offset, size }) => describeContent(read, offset, size));
   }
+  if (request.kind === 'members') {
+    return membersOf(stretchSource(file(request.file).read, request.stretch));
+  }
   const old = file(request.oldFile);
   const fresh = { read: file(request.newFile).read, stretch: request.fresh };
   const candidates = request.candidates.map((stretch) => ({ read: old.read, stretch }));
@@ -44,17 +47,10 @@ function tidy(): undefined {
   collectGarbage();
 }
 
-async function open({ file: path, stretch, folder, maxBytes, withParses, prove }: OpenRequest) {
+async function open({ file: path, stretch, folder, prove, ...request }: OpenRequest) {
   scratch ??= new ScratchFile(join(folder, `unpacked-${threadId}`));
-  const { read } = file(path);
-  const source = {
-    size: stretch.size,
-    read(target: Uint8Array, offset: number) {
-      const count = Math.max(0, Math.min(target.length, stretch.size - offset));
-      read(target.subarray(0, count), stretch.offset + offset);
-      return count;
-    },
-  };
+  const source = stretchSource(file(path).read, stretch);
+  const { withParses, maxBytes, closed } = request;
   // An encoder takes as much as a match may.
   if (prove !== undefined && memory.size > LARGE) memory.free();
   let dearest = 0;
@@ -75,7 +71,9 @@ async function open({ file: path, stretch, folder, maxBytes, withParses, prove }
     used = 0;
     collectGarbage();
   };
-  const parts = await openPacked(source, { scratch, proving, withParses, maxBytes, onUsed });
+  const parts = await openPacked(source, {
+    ...{ scratch, proving, withParses, maxBytes, closed, onUsed },
+  });
   if (stretch.size > LARGE) collectGarbage();
   return { parts, dearest };
 }

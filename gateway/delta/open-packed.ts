@@ -1,3 +1,4 @@
+import { MAX_SOURCES } from '../../shared/delta/layer-delta/source-table.ts';
 import { analyse } from '../../shared/recompress/analyse.ts';
 import { type Encoders, recipeCost } from '../../shared/recompress/encoders.ts';
 import { unpackPart } from '../../shared/recompress/formats.ts';
@@ -23,7 +24,12 @@ export type SpooledStretch = {
 };
 
 /** A file inside the content of a packed part, as of an archive. */
-export type Member = { readonly offset: number; readonly size: number; readonly sha256: string };
+export type Member = {
+  readonly name: string;
+  readonly offset: number;
+  readonly size: number;
+  readonly sha256: string;
+};
 
 /** A run of a file: as it is, or a compressed stream that was opened. Bytes. */
 export type OpenedPart =
@@ -69,6 +75,8 @@ export type Proving = {
 
 /** Content of a stream that is larger than this many times the stream is left packed. */
 const MAX_RATIO = 200;
+/** Most streams of a file that are opened, and most members that are copied: each is a source. */
+export const MAX_STREAMS = MAX_SOURCES / 4;
 /** Members smaller than this, in bytes, are not worth naming a source of their own. */
 const MIN_MEMBER = 512;
 
@@ -79,6 +87,8 @@ export type OpenOptions = {
   /** Without `proving`: whether zstd streams are unpacked with their parses. */
   readonly withParses?: boolean;
   readonly maxBytes: number;
+  /** Where streams begin that stay as they are. */
+  readonly closed?: readonly number[];
   /** Called whenever so many bytes more were unpacked, or read for an encoder. */
   readonly onUsed?: ((bytes: number) => void) | undefined;
 };
@@ -93,20 +103,23 @@ export async function openPacked(
   options: OpenOptions,
 ): Promise<OpenedPart[] | undefined> {
   const parts: OpenedPart[] = [];
+  const closed = new Set(options.closed);
   let left = options.maxBytes;
+  let streams = 0;
   for (const part of await analyse(source, limitsFor(left))) {
-    const opened =
-      part.kind === 'packed'
-        ? await openStream(source, part, { ...options, maxBytes: left })
-        : undefined;
+    const isOpened = part.kind === 'packed' && streams < MAX_STREAMS && !closed.has(part.offset);
+    const opened = isOpened
+      ? await openStream(source, part, { ...options, maxBytes: left })
+      : undefined;
     left -= opened?.content.size ?? 0;
+    streams += opened === undefined ? 0 : 1;
     const last = parts.at(-1);
     if (opened !== undefined) parts.push(opened);
     else if (last?.kind === 'raw') {
       parts[parts.length - 1] = { ...last, size: last.size + part.size };
     } else parts.push({ kind: 'raw', offset: part.offset, size: part.size });
   }
-  return parts.some((part) => part.kind === 'packed') ? parts : undefined;
+  return streams > 0 ? parts : undefined;
 }
 
 function limitsFor(bytes: number): UnpackLimits {
@@ -185,13 +198,16 @@ async function prove(
   return { text: formatRecipe(recipe), memoryBytes, seconds, sha256 };
 }
 
-async function membersOf(content: ByteSource): Promise<Member[]> {
+/** The files of an archive; none for what is no archive. */
+export async function membersOf(content: ByteSource): Promise<Member[]> {
   const members: Member[] = [];
   let name: string | undefined;
   let from = 0;
   let to = 0;
   const add = () => {
-    if (name !== undefined && to - from >= MIN_MEMBER) members.push(hashed(content, from, to));
+    if (name !== undefined && to - from >= MIN_MEMBER) {
+      members.push({ name, offset: from, size: to - from, sha256: sha256Of(content, from, to) });
+    }
   };
   // Packed members are of no interest here, so that none is unpacked.
   for (const part of await analyse(content, limitsFor(1))) {
@@ -204,8 +220,4 @@ async function membersOf(content: ByteSource): Promise<Member[]> {
   }
   add();
   return members;
-}
-
-function hashed(content: ByteSource, from: number, to: number): Member {
-  return { offset: from, size: to - from, sha256: sha256Of(content, from, to) };
 }

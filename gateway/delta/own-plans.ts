@@ -1,6 +1,7 @@
 import { encoderBytes, type Recompression } from '../../shared/delta/machine-class.ts';
+import { ArchiveCopies, type CopiedMember, type FoundPart, withCopies } from './archive-copies.ts';
 import { type Base, Bases, type Place } from './bases.ts';
-import type { FoundMatches, OpenedFile, Stretch } from './delta-work.ts';
+import type { FoundMatches, Stretch } from './delta-work.ts';
 import { type FilePlan, type PlanOptions, planFile } from './file-plans.ts';
 import { HashTable } from './hash-table.ts';
 import type { KeptRecipes } from './kept-recipes.ts';
@@ -22,7 +23,8 @@ export type PlannedPart =
       readonly like?: Likeness;
       /** Files of the same layer that stand in the content, by their place in it. */
       readonly shared: readonly SharedFile[];
-    };
+    }
+  | CopiedMember;
 
 /** A base and three numbers for each match: old offset, new offset, length. */
 export type Likeness = { readonly base: Base; readonly matches: Float64Array };
@@ -59,7 +61,7 @@ const MAX_OPENED = { file: 64, layer: 8, any: 64 * 1024 * 1024 } as const;
 /** Content with its parse costs more than the stream as it is from this many times its size on. */
 const MAX_PARSED_COST = 1.5;
 /** Files that are worked on ahead of the one that is written. */
-const LOOK_AHEAD = 64;
+export const LOOK_AHEAD = 64;
 
 /** Plans the files of a layer; worker threads work ahead. */
 export class OwnPlans {
@@ -70,10 +72,11 @@ export class OwnPlans {
   readonly #changed = new HashTable();
   /** Those of them that are large. */
   readonly #large: number[] = [];
-  /** Sources by twice the number of their content, and 1 more with parses. */
-  readonly #opened = new Map<number, Promise<readonly OpenedPart[] | undefined>>();
+  /** Sources by the number of their content and how they were opened. */
+  readonly #opened = new Map<string, Promise<readonly OpenedPart[] | undefined>>();
   /** Files that were opened beforehand, by their number. */
-  readonly #prepared = new Map<number, readonly OpenedPart[] | undefined>();
+  readonly #prepared = new Map<number, readonly FoundPart[] | undefined>();
+  readonly #copies: ArchiveCopies;
   #next = 0;
   /** How many bytes may still be opened. */
   #allowance: number;
@@ -81,6 +84,11 @@ export class OwnPlans {
   constructor(layer: TargetLayer, options: OwnPlanOptions) {
     this.#layer = layer;
     this.#options = options;
+    this.#copies = new ArchiveCopies({
+      layer,
+      ...options,
+      changed: (sha256) => this.#with(sha256),
+    });
     this.#allowance = 4 * MAX_OPENED.any + MAX_OPENED.layer * layer.spool.size;
     if (options.machines === undefined) return;
     for (let i = 0; i < layer.files.length; i += 1) {
@@ -120,13 +128,13 @@ export class OwnPlans {
     }
   }
 
-  /** The plan of a file by its number. */
-  get(index: number): Promise<OwnPlan> {
+  /** The plan of a file by its number, when all before it have been asked for. */
+  next(index: number): Promise<OwnPlan> {
     const last = Math.min(this.#layer.files.length, index + LOOK_AHEAD);
     for (this.#next = Math.max(this.#next, index); this.#next < last; this.#next += 1) {
-      this.#start(this.#next);
+      this.get(this.#next);
     }
-    return this.#start(index);
+    return this.get(index);
   }
 
   /** A plan that is not needed again. */
@@ -134,7 +142,8 @@ export class OwnPlans {
     this.#plans.delete(index);
   }
 
-  #start(index: number): Promise<OwnPlan> {
+  /** The plan of any file by its number; it is begun. */
+  get(index: number): Promise<OwnPlan> {
     const known = this.#plans.get(index);
     if (known !== undefined) return known;
     const plan = this.#plan(index, this.#layer.files.at(index) as TargetFile);
@@ -155,11 +164,13 @@ export class OwnPlans {
     this.#prepared.delete(index);
     if (opened === undefined) return planFile(this.#layer, file, this.#options);
     const source = chooser.choose(file).similar[0];
-    const withParses = opened.some(isParsed);
-    const sourceParts = source && (await this.#openSource(source.content, withParses));
+    const sourceParts = source && (await this.#openSource(source.content, opened));
     const bases = source && new Bases(source, sourceParts, this.#options.store.spool.path);
     const parts: PlannedPart[] = [];
-    for (const part of opened) parts.push(await this.#planPart(file, part, bases?.next(part)));
+    for (const part of opened) {
+      if (part.kind === 'copied') parts.push(part);
+      else parts.push(await this.#planPart(file, part, bases?.next(part)));
+    }
     return { kind: 'opened', parts };
   }
 
@@ -172,13 +183,15 @@ export class OwnPlans {
     memoryBytes: number,
     machines: Recompression,
     laterBytes = 0,
-  ): Promise<OpenedFile> {
+  ): Promise<{ readonly parts: readonly FoundPart[] | undefined; readonly dearest: number }> {
     const { pool, folder, recipes, chooser } = this.#options;
     const file = this.#layer.files.at(index) as TargetFile;
     const { offset, size, facts } = file;
-    const opened = await pool.run({
+    const copies = await this.#copies.ofFile(index, file);
+    const { parts, dearest } = await pool.run({
       ...{ kind: 'open', file: this.#layer.spool.path, folder },
       ...{ stretch: { offset, size }, maxBytes: this.#allowed(size) },
+      closed: copies.map((copy) => copy.offset),
       // A parse is worth something only beside the one before.
       withParses: chooser.choose(file).similar.length > 0,
       prove: {
@@ -186,9 +199,9 @@ export class OwnPlans {
         ...{ machines, known: recipes.get(facts.sha256), laterBytes },
       },
     });
-    recipes.add(facts.sha256, opened.parts ?? []);
-    this.#count(opened.parts ?? []);
-    return opened;
+    recipes.add(facts.sha256, parts ?? []);
+    this.#count(parts ?? []);
+    return { parts: withCopies(parts, copies, size), dearest };
   }
 
   async #planPart(file: TargetFile, part: OpenedPart, at: Place | undefined): Promise<PlannedPart> {
@@ -199,9 +212,8 @@ export class OwnPlans {
     }
     const like = found?.like;
     const shared = part.members.flatMap(({ offset, size, sha256 }) => {
-      const file = this.#changed.get(keyOf(sha256));
-      const isSame = file !== undefined && this.#layer.files.at(file)?.facts.sha256 === sha256;
-      return isSame ? [{ offset, size, file }] : [];
+      const file = this.#with(sha256);
+      return file === undefined ? [] : [{ offset, size, file }];
     });
     return { kind: 'packed', stream: part, shared, ...(like === undefined ? {} : { like }) };
   }
@@ -211,6 +223,13 @@ export class OwnPlans {
     const found = await this.#like(fresh, at);
     const like = found === undefined ? {} : { like: found.like };
     return { kind: 'raw' as const, offset, size, ...like };
+  }
+
+  /** The number of a changed file with such a content. */
+  #with(sha256: string): number | undefined {
+    const file = this.#changed.get(keyOf(sha256));
+    const isSame = file !== undefined && this.#layer.files.at(file)?.facts.sha256 === sha256;
+    return isSame ? file : undefined;
   }
 
   /** How a stretch is like its base, and what it would cost, in bytes before they are packed. */
@@ -233,20 +252,22 @@ export class OwnPlans {
     return { like: { base, matches }, cost };
   }
 
-  /** The parts of a source file; each is opened once in either way. */
-  #openSource(
-    content: SourceContent,
-    withParses: boolean,
+  /** The parts of what a file is like; each is opened once in the same way. */
+  async #openSource(
+    { offset, size, index }: SourceContent,
+    forParts: readonly FoundPart[],
   ): Promise<readonly OpenedPart[] | undefined> {
-    const key = 2 * content.index + Number(withParses);
+    const withParses = forParts.some(isParsed);
+    const copies = forParts.filter((part) => part.kind === 'copied');
+    const closed = await this.#copies.counterparts({ offset, size }, copies);
+    const key = [index, withParses, ...closed].join();
     const known = this.#opened.get(key);
     if (known !== undefined) return known;
     const { pool, store, folder } = this.#options;
     const opening = pool
       .run({
-        ...{ kind: 'open', file: store.spool.path, folder },
-        stretch: { offset: content.offset, size: content.size },
-        ...{ maxBytes: this.#allowed(content.size), withParses },
+        ...{ kind: 'open', file: store.spool.path, stretch: { offset, size }, folder },
+        ...{ maxBytes: this.#allowed(size), withParses, closed },
       })
       .then(({ parts }) => {
         this.#count(parts ?? []);
@@ -270,7 +291,7 @@ export class OwnPlans {
   }
 }
 
-function isParsed(part: OpenedPart): boolean {
+function isParsed(part: FoundPart): boolean {
   return part.kind === 'packed' && part.format === 'zstd-parse';
 }
 

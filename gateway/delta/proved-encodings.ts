@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Recompressor } from '../../shared/delta/layer-delta/reader.ts';
 import { type ByteSource, readChunks } from '../../shared/recompress/part.ts';
 import type { SpooledStretch } from './open-packed.ts';
-import { SpoolFile } from './spool-file.ts';
+import { SpoolFile, stretchSource } from './spool-file.ts';
 
 const HASHED_AT_ONCE = 256 * 1024;
 
@@ -22,7 +22,7 @@ export class ProvedEncodings {
   addUnpacked(method: number, packed: SpooledStretch, content: SpooledStretch): void {
     const spool = new SpoolFile(packed.file);
     try {
-      this.#made.set(keyOf(method, sha256Of(stretchSource(spool, packed))), content);
+      this.#made.set(keyOf(method, sha256Of(stretchSource(spool.read, packed))), content);
     } finally {
       spool.close();
     }
@@ -67,21 +67,10 @@ function keyOf(how: Uint8Array | number, sha256: string): string {
   return `${sha256} ${typeof how === 'number' ? how : Buffer.from(how).toString('latin1')}`;
 }
 
-function stretchSource(spool: SpoolFile, { offset, size }: SpooledStretch): ByteSource {
-  return {
-    size,
-    read(target, at) {
-      const count = Math.max(0, Math.min(target.length, size - at));
-      spool.read(target.subarray(0, count), offset + at);
-      return count;
-    },
-  };
-}
-
 function* bytesOf(stretch: SpooledStretch): Generator<Uint8Array, void, void> {
   const spool = new SpoolFile(stretch.file);
   try {
-    yield* readChunks(stretchSource(spool, stretch), 0, stretch.size);
+    yield* readChunks(stretchSource(spool.read, stretch), 0, stretch.size);
   } finally {
     spool.close();
   }

@@ -74,8 +74,14 @@ export class SourceChooser {
     if (own !== undefined && store.contents.digest(store.contentOf(own)) === sha256) {
       return { path, content: store.content(store.contentOf(own)) };
     }
+    return this.holding(sha256);
+  }
+
+  /** A source whose content has a digest, in hexadecimal. */
+  holding(sha256: string): Source | undefined {
     const content = this.#holding(Number.parseInt(sha256.slice(0, 8), 16) | 0, sha256);
     if (content === undefined) return undefined;
+    const store = this.#store;
     return { path: store.path(this.#fileOf[content] ?? 0), content: store.content(content) };
   }
 

@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { SnapgateError } from '../../shared/errors.ts';
+import type { ByteSource } from '../../shared/recompress/part.ts';
 
 /** Fills `target` with the bytes from `offset`. Throws when the file ends before. */
 export type ReadRange = (target: Uint8Array, offset: number) => void;
@@ -123,4 +124,19 @@ export class SpoolFile {
   close(): void {
     closeSync(this.#fd);
   }
+}
+
+/** A stretch of what is read, as a source of its own. Bytes. */
+export function stretchSource(
+  read: ReadRange,
+  { offset, size }: { readonly offset: number; readonly size: number },
+): ByteSource {
+  return {
+    size,
+    read(target, at) {
+      const count = Math.max(0, Math.min(target.length, size - at));
+      if (count > 0) read(target.subarray(0, count), offset + at);
+      return count;
+    },
+  };
 }

@@ -1,8 +1,9 @@
 import { UNPACK_METHODS } from '../../shared/delta/layer-delta/recompressor.ts';
 import { MAX_SOURCES } from '../../shared/delta/layer-delta/source-table.ts';
 import type { ContentSource } from '../../shared/delta/layer-delta/writer.ts';
+import type { CopiedMember } from './archive-copies.ts';
 import type { OpenedStream, SpooledStretch } from './open-packed.ts';
-import type { Likeness, PlannedPart, SharedFile } from './own-plans.ts';
+import { type Likeness, LOOK_AHEAD, type PlannedPart, type SharedFile } from './own-plans.ts';
 import { clip, type Run, RunWriter } from './run-writer.ts';
 import type { LayerContext, PlannedFile } from './write-layer-delta.ts';
 
@@ -111,15 +112,21 @@ export class ContentWork {
     planned: readonly PlannedPart[],
     from: SpooledStretch,
   ): Promise<PreparedContent> {
-    const path = planned.find((part) => part.kind === 'raw' && part.like)?.like?.base.path;
+    const path = planned.flatMap((one) => (one.kind === 'raw' && one.like) || [])[0]?.base.path;
     const sources: ContentSource[] = path === undefined ? [] : [this.#source(path)];
     const runs: Run[] = [];
     const parts: number[] = [];
-    for (const one of planned) {
+    for (const [at, one] of planned.entries()) {
+      this.#begin(planned.slice(at, at + LOOK_AHEAD));
       if (one.kind === 'raw') {
         const stretch = { ...from, offset: from.offset + one.offset, size: one.size };
         const like = one.like === undefined ? {} : { source: 0, like: one.like };
         runs.push({ kind: 'fresh', size: one.size, from: stretch, ...like });
+        continue;
+      }
+      if (one.kind === 'copied') {
+        runs.push({ kind: 'copy', size: one.size, source: sources.length, offset: 0 });
+        sources.push(await this.#copied(one));
         continue;
       }
       const part = await this.#packed(index, one.stream, one.like, one.shared);
@@ -128,6 +135,21 @@ export class ContentWork {
       parts.push(part);
     }
     return { size, isWhole: false, sources, runs, parts, ...(path === undefined ? {} : { path }) };
+  }
+
+  /** Has files that are copied planned at the same time. */
+  #begin(planned: readonly PlannedPart[]): void {
+    for (const one of planned) {
+      if (one.kind === 'copied' && 'file' in one.from) this.#context.plans.get(one.from.file);
+    }
+  }
+
+  /** What an archive's member is copied from. */
+  async #copied({ from }: CopiedMember): Promise<ContentSource> {
+    if ('path' in from) return this.#source(from.path);
+    const part = await this.#filePart(from.file);
+    if (part === undefined) throw new RangeError('a file was written before it was copied');
+    return { kind: 'part', part };
   }
 
   /** A part that is a compressed stream, packed again from its content. */

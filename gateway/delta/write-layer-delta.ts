@@ -78,7 +78,7 @@ async function writeEntries(context: LayerContext, entries: EntryWork): Promise<
       await entries.entry(event.raw, event.entry.path);
       continue;
     }
-    const planned = { index: next, file, plan: await plans.get(next) };
+    const planned = { index: next, file, plan: await plans.next(next) };
     await entries.entry(event.raw, event.entry.path, planned);
     plans.release(next);
     next += 1;
@@ -218,7 +218,9 @@ function isPlainPadding(padding: Uint8Array, size: number): boolean {
 
 /** The file of the source that a file is made of, if there is one. */
 function sourcePath(plan: OwnPlan): string | undefined {
-  if (plan.kind === 'opened') return plan.parts.find((part) => part.like)?.like?.base.path;
+  if (plan.kind === 'opened') {
+    return plan.parts.flatMap((part) => (part.kind !== 'copied' && part.like) || [])[0]?.base.path;
+  }
   return plan.kind === 'new' ? undefined : plan.source.path;
 }
 

@@ -14,6 +14,7 @@ import type { LayerFormat } from '../../../shared/delta/formats.ts';
 import { createEncoders, repack } from '../../../shared/recompress/encoders.ts';
 import { bytesSource } from '../../../shared/recompress/part.ts';
 import { collect, contentIn } from '../../support/bytes.ts';
+import { cpio } from '../../support/cpio.ts';
 import { makeDelta } from '../../support/made-delta.ts';
 import { type RawEntry, rawTar } from '../../support/raw-tar.ts';
 import { putTinyImage } from '../../support/tiny-image.ts';
@@ -31,15 +32,6 @@ afterEach(() => rm(dir, { recursive: true, force: true }));
 const ZEROS = Buffer.alloc(40_000_000);
 const KIB = 1024;
 
-function cpio(name: string, content: Uint8Array): Buffer {
-  const fields = Array.from({ length: 13 }, () => '00000000');
-  fields[6] = content.length.toString(16).padStart(8, '0');
-  fields[11] = (name.length + 1).toString(16).padStart(8, '0');
-  const head = Buffer.from(`070701${fields.join('')}${name}\0`);
-  const pad = (bytes: Uint8Array) => Buffer.alloc((4 - (bytes.length % 4)) % 4);
-  return Buffer.concat([head, pad(head), content, pad(content)]);
-}
-
 async function xz(content: Uint8Array): Promise<Buffer> {
   const settings = {
     ...{ check: 1, blockSize: 0, headerSize: 20, sizes: 1, filter: 0, distance: 0 },
@@ -54,11 +46,7 @@ async function bombs(): Promise<Record<string, Buffer>> {
   const zstd = zstdCompressSync(ZEROS, {
     params: { [constants.ZSTD_c_compressionLevel]: 1, [constants.ZSTD_c_contentSizeFlag]: 0 },
   });
-  const archive = Buffer.concat([
-    cpio('a.gz', gzip),
-    cpio('b.zst', zstd),
-    cpio('TRAILER!!!', Buffer.alloc(0)),
-  ]);
+  const archive = cpio({ 'a.gz': gzip, 'b.zst': zstd });
   return {
     ...{ 'bomb.gz': gzip, 'bomb.zst': zstd, 'bomb.xz': await xz(ZEROS), initrd: archive },
     'twice.gz': gzipSync(gzip),
@@ -92,6 +80,9 @@ describe('a hostile image', () => {
     expect(opened).toEqual([1_000_000, 1_000_000, 1_000_000]);
     expect(scratch.position).toBe(3_000_000);
     expect(parts.reduce((sum, { size }) => sum + size, 0)).toBe(file.length);
+    const small = Buffer.concat(Array.from({ length: 1100 }, () => gzipSync('small')));
+    const some = (await openPacked(bytesSource(small), { ...options, maxBytes: 1e9 })) ?? [];
+    expect(some.filter(({ kind }) => kind === 'packed')).toHaveLength(1024);
   });
 
   it('with a sparse file of 20 GiB is handled by what is stored of it', async () => {

@@ -11,23 +11,10 @@ import {
   type Part,
 } from '../../../shared/recompress/part.ts';
 import { collect, contentIn } from '../../support/bytes.ts';
+import { cpio } from '../../support/cpio.ts';
 
 const encoders = createEncoders();
 const none = new Uint8Array(0);
-
-function cpioEntry(name: string, content: Uint8Array): Buffer {
-  const fields = Array.from({ length: 13 }, () => '00000000');
-  fields[6] = content.length.toString(16).padStart(8, '0');
-  fields[11] = (name.length + 1).toString(16).padStart(8, '0');
-  const head = Buffer.from(`070701${fields.join('')}${name}\0`);
-  const pad = (bytes: Uint8Array) => Buffer.alloc((4 - (bytes.length % 4)) % 4);
-  return Buffer.concat([head, pad(head), content, pad(content)]);
-}
-
-function cpio(files: Record<string, Uint8Array>): Buffer {
-  const entries = Object.entries(files).map(([name, content]) => cpioEntry(name, content));
-  return Buffer.concat([...entries, cpioEntry('TRAILER!!!', none)]);
-}
 
 function packXz(content: Uint8Array): Promise<Buffer> {
   const settings = {
