@@ -48,7 +48,9 @@ export async function* ownLayerDelta(
   const body = await open(bodyPath, 'wx', 0o600);
   try {
     const limited = new LimitedFile(body, maxBytes);
-    const writer = new LayerDeltaWriter(options, (bytes) => limited.write(bytes));
+    const writer = new LayerDeltaWriter({ ...options, isBulk: plans.isBulk }, (bytes) =>
+      limited.write(bytes),
+    );
     const headers = store.headers.references(layer.paths, tarLimits.maxEntries);
     try {
       const work = { layer, store, headers, writer, plans, proved, tarLimits, onProgress };

@@ -53,6 +53,8 @@ const MIN_OPENED = 64;
 /** Encoders that take much are worth it from this size of a file on, in bytes. */
 const MIN_DEAR = 1024 * 1024;
 const MIN_MATCHED = 48;
+/** Files of this size are large programs, in bytes. */
+const MIN_PROGRAM = 8 * 1024 * 1024;
 /**
  * Most bytes that a file may hold once it is opened, and most that all of them may together: this
  * many times what they are as they stand, besides what any may have.
@@ -77,6 +79,8 @@ export class OwnPlans {
   /** Files that were opened beforehand, by their number. */
   readonly #prepared = new Map<number, readonly FoundPart[] | undefined>();
   readonly #copies: ArchiveCopies;
+  /** Whether what changed are many files, of which much may be new, and not a few large programs. */
+  readonly isBulk: boolean;
   #next = 0;
   /** How many bytes may still be opened. */
   #allowance: number;
@@ -90,13 +94,17 @@ export class OwnPlans {
       changed: (sha256) => this.#with(sha256),
     });
     this.#allowance = 4 * MAX_OPENED.any + MAX_OPENED.layer * layer.spool.size;
-    if (options.machines === undefined) return;
+    let [programBytes, otherBytes] = [0, 0];
     for (let i = 0; i < layer.files.length; i += 1) {
       const file = layer.files.at(i) as TargetFile;
       if (options.chooser.same(file) !== undefined) continue;
+      if (file.size >= MIN_PROGRAM) programBytes += file.size;
+      else otherBytes += file.size;
+      if (options.machines === undefined) continue;
       this.#changed.set(keyOf(file.facts.sha256), i);
       if (file.size >= MIN_DEAR) this.#large.push(i);
     }
+    this.isBulk = otherBytes > programBytes;
   }
 
   /**

@@ -53,9 +53,12 @@ export async function writeLayerDelta(
   fill: (writer: LayerDeltaWriter) => Promise<void>,
 ): Promise<Buffer> {
   const body: Uint8Array[] = [];
-  const writer = new LayerDeltaWriter({ level: 3, windowLog: 20 }, async (bytes) => {
-    body.push(bytes);
-  });
+  const writer = new LayerDeltaWriter(
+    { level: 19, windowLog: 23, isBulk: false },
+    async (bytes) => {
+      body.push(bytes);
+    },
+  );
   await fill(writer);
   const output = { size: target.length, digest: sha256(target), sourceLayers };
   const header = await writer.finish(output);

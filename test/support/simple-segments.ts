@@ -1,4 +1,5 @@
 import { constants, zstdDecompressSync } from 'node:zlib';
+import { simpleUnxz } from './simple-lzma.ts';
 
 /** The container of a layer delta for the simple reader (FORMAT.md sections 2 to 4). */
 export class Bytes {
@@ -52,7 +53,7 @@ export function readHeader(b: Bytes): Header {
   const layers = Array.from({ length: b.number() }, () => b.take(32).toString('hex'));
   const coders = Array.from({ length: 8 }, () => ({ coder: b.byte(), parameter: b.byte() }));
   const isKnown = ({ coder, parameter }: Coder) =>
-    coder === 0 ? parameter === 0 : coder === 1 && parameter >= 10 && parameter <= 27;
+    coder === 0 ? parameter === 0 : coder <= 2 && parameter >= 10 && parameter <= 27;
   if (!coders.every(isKnown) || layers.length > 1024) throw new Error('coder or layers');
   if (b.at !== b.all.length) throw new Error('header too long');
   return { size, digest, limits, layers, coders };
@@ -69,6 +70,15 @@ function readSizes(b: Bytes, header: Header) {
   return { present, lengths, sizes };
 }
 
+function unpack({ coder, parameter }: Coder, packed: Buffer): Buffer {
+  if (coder === 0) throw new Error('coder');
+  if (coder === 2) return simpleUnxz(packed);
+  return zstdDecompressSync(packed, {
+    finishFlush: constants.ZSTD_e_flush,
+    params: { [constants.ZSTD_d_windowLogMax]: parameter },
+  });
+}
+
 export function readSegments(b: Bytes, header: Header): Segment[] {
   const segments: Segment[] = [];
   // Where each stream's packed bytes since the last checkpoint belong.
@@ -79,11 +89,7 @@ export function readSegments(b: Bytes, header: Header): Segment[] {
   const unpackAll = () => {
     for (const [i, { bytes, places }] of packed.entries()) {
       if (bytes.length === 0) continue;
-      if (header.coders[i]?.coder !== 1) throw new Error('coder');
-      const all = zstdDecompressSync(Buffer.concat(bytes), {
-        finishFlush: constants.ZSTD_e_flush,
-        params: { [constants.ZSTD_d_windowLogMax]: header.coders[i]?.parameter ?? 10 },
-      });
+      const all = unpack(header.coders[i] as Coder, Buffer.concat(bytes));
       let at = 0;
       for (const [segment, length] of places) {
         if (at + length > all.length) throw new Error('too little');

@@ -7,6 +7,7 @@ import {
 import { SnapgateError } from '../../errors.ts';
 import { invalidDelta } from './bytes.ts';
 import { CODER, type StreamCoder } from './header.ts';
+import { openXzPacker, openXzUnpacker } from './xz-coder.ts';
 
 /** Unpacks one stream, segment after segment, from one checkpoint to the next. */
 export type StreamUnpacker = {
@@ -26,6 +27,7 @@ export type StreamPacker = {
 
 export function openUnpacker({ coder, parameter }: StreamCoder): StreamUnpacker {
   if (coder === CODER.ZSTD) return new ZstdUnpacker(parameter);
+  if (coder === CODER.XZ) return openXzUnpacker(parameter);
   return {
     unpack: () => Promise.reject(invalidDelta('a stream without a coder is packed')),
     close() {},
@@ -143,6 +145,7 @@ export function openPacker(
   level: number,
   isBulk: boolean,
 ): StreamPacker {
+  if (coder === CODER.XZ) return openXzPacker(parameter);
   if (coder !== CODER.ZSTD) throw new RangeError('a stream without a coder cannot be packed');
   const zstd = createZstdCompress({
     chunkSize: 64 * 1024,

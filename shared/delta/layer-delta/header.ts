@@ -19,7 +19,7 @@ export const STREAMS = [
 export type StreamName = (typeof STREAMS)[number];
 
 /** How the bytes of a stream are packed. */
-export const CODER = { STORED: 0, ZSTD: 1 } as const;
+export const CODER = { STORED: 0, ZSTD: 1, XZ: 2 } as const;
 export type StreamCoder = { readonly coder: number; readonly parameter: number };
 
 /** The header of a layer delta (FORMAT.md section 3.1). Sizes are bytes. */
@@ -120,7 +120,7 @@ function readCoder(fields: ByteReader): StreamCoder {
   const parameter = fields.byte();
   const known =
     (coder === CODER.STORED && parameter === 0) ||
-    (coder === CODER.ZSTD && parameter >= 10 && parameter <= 27);
+    ((coder === CODER.ZSTD || coder === CODER.XZ) && parameter >= 10 && parameter <= 27);
   if (!known) throw invalidDelta(`the delta uses the unknown coder ${coder} (${parameter})`);
   return { coder, parameter };
 }
@@ -140,6 +140,6 @@ export function checkHeader(header: LayerDeltaHeader, limits: LayerDeltaLimits):
   check('parts', header.partLimit, limits.maxParts);
   check('bytes of memory for an encoder', header.encoderMemory, limits.maxEncoderBytes);
   for (const { coder, parameter } of header.coders) {
-    if (coder === CODER.ZSTD) check('window log', parameter, limits.maxWindowLog);
+    if (coder !== CODER.STORED) check('window log', parameter, limits.maxWindowLog);
   }
 }

@@ -14,7 +14,9 @@ export function loadLiblzma(): Promise<Liblzma> {
 
 const OK = 0;
 const STREAM_END = 1;
+const MEMORY_LIMIT_ERROR = 6;
 const RUN = 0;
+const SYNC_FLUSH = 1;
 const FINISH = 3;
 /** Ends an array of filters. */
 const NO_FILTER = 0xffffffffffffffffn;
@@ -25,6 +27,8 @@ export const FILTER_LZMA2 = 0x21;
 const MODE = { FAST: 1, NORMAL: 2 } as const;
 const FINDER = { HC3: 3, HC4: 4, BT4: 0x14 } as const;
 const PRESET_EXTREME = 1;
+/** The same as a flag of liblzma's own presets. */
+const EXTREME = 2 ** 31;
 
 /** The options of LZMA2, in the order in which liblzma's `lzma_options_lzma` has them. */
 export type LzmaOptions = {
@@ -104,6 +108,9 @@ class Arena {
 }
 
 function failed(status: number): SnapgateError {
+  if (status === MEMORY_LIMIT_ERROR) {
+    return new SnapgateError('LIMIT_EXCEEDED', 'an xz stream needs more memory than is allowed');
+  }
   return new SnapgateError('INTERNAL', `liblzma failed with status ${status}`);
 }
 
@@ -152,33 +159,36 @@ export function packXzBlock(
 
 const CHUNK = 128 * 1024;
 
-/** liblzma's decoder of one xz stream, a chunk at a time. */
-class XzDecoder {
+/** One of liblzma's coders, fed chunk by chunk. */
+class ChunkCoder {
   readonly #lzma: Liblzma;
   readonly #arena: Arena;
   readonly #stream: number;
   readonly #input: number;
   readonly #output: number;
-  /** Whether the end of the stream was reached. */
-  ended = false;
+  /** Whether liblzma said that it is done with what it was asked for. */
+  isDone = false;
 
-  constructor(lzma: Liblzma, maxMemory: number) {
+  /** `open` makes a coder of a `lzma_stream` and returns liblzma's status. */
+  constructor(lzma: Liblzma, open: (stream: number) => number) {
     this.#lzma = lzma;
     this.#arena = new Arena(lzma);
     this.#stream = this.#arena.structure(STREAM_SIZE, {});
     this.#input = this.#arena.allocate(CHUNK);
     this.#output = this.#arena.allocate(CHUNK);
-    const status = lzma._lzma_stream_decoder(this.#stream, BigInt(maxMemory), 0);
-    if (status !== OK) throw failed(status);
+    const status = open(this.#stream);
+    if (status === OK) return;
+    this.#arena.free();
+    throw failed(status);
   }
 
-  /** Decodes up to {@link CHUNK} bytes; no bytes mean that they were the last. */
-  *feed(bytes: Uint8Array): Generator<Uint8Array> {
+  /** Takes up to {@link CHUNK} bytes and yields what comes of them. */
+  *feed(bytes: Uint8Array, action: number): Generator<Uint8Array> {
     this.#lzma.HEAPU8.set(bytes, this.#input);
     this.#set(STREAM.NEXT_IN, this.#input);
     this.#set(STREAM.AVAIL_IN, bytes.length);
-    const action = bytes.length === 0 ? FINISH : RUN;
-    for (let more = true; more && !this.ended; ) {
+    this.isDone = false;
+    for (let more = true; more && !this.isDone; ) {
       const content = this.#step(action);
       more = content.length === CHUNK || this.#get(STREAM.AVAIL_IN) > 0;
       if (content.length > 0) yield content;
@@ -189,8 +199,8 @@ class XzDecoder {
     this.#set(STREAM.NEXT_OUT, this.#output);
     this.#set(STREAM.AVAIL_OUT, CHUNK);
     const status = this.#lzma._lzma_code(this.#stream, action);
-    this.ended = status === STREAM_END;
-    if (status !== OK && !this.ended) throw failed(status);
+    this.isDone = status === STREAM_END;
+    if (status !== OK && !this.isDone) throw failed(status);
     const size = CHUNK - this.#get(STREAM.AVAIL_OUT);
     return this.#lzma.HEAPU8.slice(this.#output, this.#output + size);
   }
@@ -209,25 +219,78 @@ class XzDecoder {
   }
 }
 
+/** Packs bytes as the beginning of one xz stream without a check, so that each piece can be unpacked. */
+export class XzPacker {
+  readonly #coder: ChunkCoder;
+
+  /** `preset` is 0 to 9, as `xz` has them. */
+  constructor(lzma: Liblzma, preset: number, isExtreme: boolean) {
+    const settings = preset | (isExtreme ? EXTREME : 0);
+    this.#coder = new ChunkCoder(lzma, (stream) => lzma._lzma_easy_encoder(stream, settings, 0));
+  }
+
+  /** What `bytes` become; the packed pieces, one after the other, unpack to all bytes so far. */
+  pack(bytes: Uint8Array): Uint8Array {
+    const packed: Uint8Array[] = [];
+    for (let at = 0; at < bytes.length; at += CHUNK) {
+      const action = at + CHUNK < bytes.length ? RUN : SYNC_FLUSH;
+      packed.push(...this.#coder.feed(bytes.subarray(at, at + CHUNK), action));
+    }
+    return Buffer.concat(packed);
+  }
+
+  close(): void {
+    this.#coder.close();
+  }
+}
+
+/** Unpacks one xz stream. */
+export class XzUnpacker {
+  readonly #coder: ChunkCoder;
+
+  /** Feeding throws LIMIT_EXCEEDED when it would need more than `maxMemory` bytes, INTERNAL when damaged. */
+  constructor(lzma: Liblzma, maxMemory: number) {
+    const limit = BigInt(maxMemory);
+    this.#coder = new ChunkCoder(lzma, (stream) => lzma._lzma_stream_decoder(stream, limit, 0));
+  }
+
+  /** Whether the end of the stream was reached. */
+  get ended(): boolean {
+    return this.#coder.isDone;
+  }
+
+  /** Takes all of `bytes` that are before the end, and yields what they hold. */
+  *feed(bytes: Uint8Array): Generator<Uint8Array> {
+    for (let at = 0; at < bytes.length && !this.ended; at += CHUNK) {
+      yield* this.#coder.feed(bytes.subarray(at, at + CHUNK), RUN);
+    }
+  }
+
+  /** Yields what is left once no bytes follow. */
+  *finish(): Generator<Uint8Array> {
+    if (!this.ended) yield* this.#coder.feed(new Uint8Array(0), FINISH);
+  }
+
+  close(): void {
+    this.#coder.close();
+  }
+}
+
 /**
- * Unpacks one xz stream. Throws INTERNAL where it is damaged or cut short, and where it needs more
- * than `maxMemory` bytes.
+ * Unpacks one xz stream. Throws INTERNAL where it is damaged or cut short, and LIMIT_EXCEEDED where it
+ * needs more than `maxMemory` bytes.
  */
 export async function* unpackXz(
   lzma: Liblzma,
   packed: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
   maxMemory: number,
 ): AsyncGenerator<Uint8Array> {
-  const decoder = new XzDecoder(lzma, maxMemory);
+  const unpacker = new XzUnpacker(lzma, maxMemory);
   try {
-    for await (const bytes of packed) {
-      for (let at = 0; at < bytes.length && !decoder.ended; at += CHUNK) {
-        yield* decoder.feed(bytes.subarray(at, at + CHUNK));
-      }
-    }
-    if (!decoder.ended) yield* decoder.feed(new Uint8Array(0));
-    if (!decoder.ended) throw failed(STREAM_END);
+    for await (const bytes of packed) yield* unpacker.feed(bytes);
+    yield* unpacker.finish();
+    if (!unpacker.ended) throw failed(STREAM_END);
   } finally {
-    decoder.close();
+    unpacker.close();
   }
 }

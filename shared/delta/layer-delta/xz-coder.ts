@@ -1,0 +1,70 @@
+import { SnapgateError } from '../../errors.ts';
+import { loadLiblzma, XzPacker, XzUnpacker } from '../../recompress/xz/liblzma.ts';
+import { invalidDelta } from './bytes.ts';
+import type { StreamPacker, StreamUnpacker } from './coder.ts';
+
+/** What liblzma takes besides the dictionary, in bytes. */
+const OVERHEAD = 1024 * 1024;
+/** What `xz` has for a dictionary, by its base-2 logarithm; the lower presets alone would be quick ones. */
+const PRESETS: ReadonlyMap<number, { readonly preset: number; readonly isExtreme: boolean }> =
+  new Map([
+    [20, { preset: 1, isExtreme: true }],
+    [21, { preset: 2, isExtreme: true }],
+    [22, { preset: 3, isExtreme: true }],
+    [23, { preset: 6, isExtreme: false }],
+  ]);
+
+/** Unpacks a stream with a dictionary of up to 2 to the `dictionaryLog` bytes. */
+export function openXzUnpacker(dictionaryLog: number): StreamUnpacker {
+  const unpacker = opened((lzma) => new XzUnpacker(lzma, 2 ** dictionaryLog + OVERHEAD));
+  let buffer = new Uint8Array(0);
+  const unpackAll = async (packed: Uint8Array, length: number) => {
+    const xz = await unpacker.coder;
+    let filled = 0;
+    for (const bytes of xz.feed(packed)) {
+      if (filled + bytes.length > length) {
+        throw invalidDelta('a stream of the delta unpacks to more bytes than it declares');
+      }
+      buffer.set(bytes, filled);
+      filled += bytes.length;
+    }
+    if (filled < length) {
+      throw invalidDelta('a stream of the delta unpacks to fewer bytes than it declares');
+    }
+    if (xz.ended) throw invalidDelta('a stream of the delta ends, and must not');
+    return buffer.subarray(0, length);
+  };
+  return {
+    unpack(packed, length) {
+      if (buffer.length < length) buffer = new Uint8Array(length);
+      return unpackAll(packed, length).catch((thrown) => Promise.reject(unpackError(thrown)));
+    },
+    close: unpacker.close,
+  };
+}
+
+/** Packs a stream with a dictionary of 2 to the `dictionaryLog` bytes, 20 to 23. */
+export function openXzPacker(dictionaryLog: number): StreamPacker {
+  const found = PRESETS.get(dictionaryLog);
+  if (found === undefined) throw new RangeError(`no preset has a dictionary of ${dictionaryLog}`);
+  const packer = opened((lzma) => new XzPacker(lzma, found.preset, found.isExtreme));
+  return {
+    pack: async (bytes) => (await packer.coder).pack(bytes),
+    close: packer.close,
+  };
+}
+
+type Closable = { close(): void };
+
+/** One that is there once liblzma is loaded. */
+function opened<T extends Closable>(open: (lzma: Awaited<ReturnType<typeof loadLiblzma>>) => T) {
+  const coder = loadLiblzma().then(open);
+  // Whoever uses it is told; it may be closed without that.
+  coder.catch(() => {});
+  return { coder, close: () => void coder.then((one) => one.close()).catch(() => {}) };
+}
+
+function unpackError(thrown: unknown): unknown {
+  const isOwn = thrown instanceof SnapgateError && thrown.code !== 'INTERNAL';
+  return isOwn ? thrown : invalidDelta('a stream of the delta is not valid xz', thrown);
+}
