@@ -5,6 +5,13 @@ export class BitWriter {
   #held = 0;
   #heldBits = 0;
 
+  /** Forgets all that was written. */
+  restart(): void {
+    this.#size = 0;
+    this.#held = 0;
+    this.#heldBits = 0;
+  }
+
   /** Makes room for `size` more bytes. */
   reserve(size: number): void {
     if (this.#size + size <= this.#bytes.length) return;

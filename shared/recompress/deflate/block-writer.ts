@@ -68,6 +68,12 @@ export class BlockWriter {
     this.#startBlock();
   }
 
+  /** Forgets all that was written. */
+  restart(): void {
+    this.out.restart();
+    this.#startBlock();
+  }
+
   /** Symbols in the block so far. */
   get size(): number {
     return this.#size;

@@ -94,6 +94,24 @@ export class Deflater {
     this.#blocks = new BlockWriter(1 << (this.#gnu ? 15 : memoryLevel + 6));
   }
 
+  /** Begins another stream: as a new one with the same settings would, without taking its memory anew. */
+  restart(): void {
+    this.#blocks.restart();
+    this.#window.fill(0);
+    this.#heads.fill(0);
+    this.#hash = 0;
+    this.#at = 0;
+    this.#lookahead = 0;
+    this.#blockStart = 0;
+    this.#room = 2 * WINDOW;
+    this.#taken = 0;
+    this.#ended = false;
+    this.#started = false;
+    this.#matchStart = 0;
+    this.#matchLength = MIN_MATCH - 1;
+    this.#pending = false;
+  }
+
   /** Takes `input` and returns the packed bytes that are complete. */
   push(input: Uint8Array): Uint8Array {
     let from = 0;
