@@ -94,11 +94,15 @@ function matchWindows(
   }
 }
 
-/** How much of each side is held at once. */
+/**
+ * How much of each side is held at once. An old window is twice as long as the new one: what moved
+ * would lie outside of it at every edge.
+ */
 function windowSizes(oldSize: number, newSize: number, memoryBytes: number) {
   const fits = (old: number, fresh: number) => old + indexBytes(old) + fresh <= memoryBytes;
   let [old, fresh] = [oldSize, newSize];
-  while (!fits(old, fresh) && old + fresh > 2) {
+  const isTight = () => old < oldSize && fresh > old / 2;
+  while ((!fits(old, fresh) || isTight()) && old + fresh > 2) {
     if (fresh > old / 2) fresh = Math.ceil(fresh / 2);
     else old = Math.ceil(old / 2);
   }

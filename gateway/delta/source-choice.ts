@@ -19,8 +19,8 @@ const MAX_NAMED = 64;
 /** A sample that more sources than this share says nothing. */
 const MAX_SHARING = 32;
 const NONE = 0xffffffff;
-/** Sources without a name in common must share this much of their samples. */
-const MIN_RESEMBLANCE = 2 / 16;
+/** Sources without a name in common must share so many samples to be compared beside others. */
+const MIN_COMMON = 2;
 
 /** Finds sources for files: by content, by path, by name without version, by resemblance. */
 export class SourceChooser {
@@ -105,8 +105,12 @@ export class SourceChooser {
     if (ownFile !== undefined && contents.size(store.contentOf(ownFile)) > 0) consider(ownFile, 1);
     for (const file of this.#byVersionless.of(hashOf(versionless(path)))) consider(file, 0.75);
     for (const file of this.#byName.of(hashOf(versionless(baseName(path))))) consider(file, 0.5);
-    for (const content of this.#resembling(facts.sketch)) {
-      consider(this.#fileOf[content] ?? 0, 0);
+    // Where there is nothing else, one sample of 16 is worth a look.
+    for (const least of [MIN_COMMON, 1]) {
+      if (least < MIN_COMMON && scores.size > 0) break;
+      for (const content of this.#resembling(facts.sketch, least)) {
+        consider(this.#fileOf[content] ?? 0, 0);
+      }
     }
     // A name alone is reason enough to compare one source, and not for more.
     const ranked = [...scores]
@@ -125,7 +129,8 @@ export class SourceChooser {
     return this.#byDigest.of(start).find((content) => contents.digest(content) === digest);
   }
 
-  #resembling(sketch: Uint32Array): number[] {
+  /** Contents that share so many samples. */
+  #resembling(sketch: Uint32Array, least: number): number[] {
     const counts = new Map<number, number>();
     for (const sample of sketch) {
       const sharing = this.#bySample.of(sample);
@@ -135,7 +140,6 @@ export class SourceChooser {
         counts.set(content, (counts.get(content) ?? 0) + 1);
       }
     }
-    const least = Math.max(2, sketch.length * MIN_RESEMBLANCE);
     return [...counts].filter(([, count]) => count >= least).map(([content]) => content);
   }
 }

@@ -52,10 +52,12 @@ describe('matchStretches', () => {
       old.subarray(0, 2_000_000),
       old.subarray(2_010_000),
     ]);
-    const found = matchStretches(side(fresh), [side(old)], { ...PLAIN, memoryBytes: 1_500_000 });
-    expect(rest(old, fresh, found?.matches ?? new Float64Array())).toBeLessThan(100_000);
-    // A window's edge is no reason for another match.
-    expect(found?.matches.length).toBeLessThan(3 * 20);
+    for (const memoryBytes of [1_500_000, 2_500_000, 4_500_000, 9_000_000]) {
+      const found = matchStretches(side(fresh), [side(old)], { ...PLAIN, memoryBytes });
+      expect(rest(old, fresh, found?.matches ?? new Float64Array())).toBeLessThan(10_000);
+      // A window's edge is no reason for another match.
+      expect(found?.matches.length).toBeLessThan(3 * 20);
+    }
   });
 
   it('keeps only the ends of packed files', () => {
