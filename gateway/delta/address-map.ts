@@ -3,6 +3,7 @@ import {
   type AddressStretch,
   MAX_INTERVALS,
   MAX_STRETCHES,
+  MODE,
 } from '../../shared/delta/layer-delta/prediction.ts';
 import type { ReadRange } from './spool-file.ts';
 
@@ -16,37 +17,47 @@ const MIN_PROGRAM = 32 * 1024;
 const BYTES_FOR_INTERVAL = 512;
 
 const ELF_MAGIC = 0x464c457f;
-const X86_64 = 62;
+/** The modes that suit the code of machines, by their numbers in ELF. */
+const CODE_MODES: ReadonlyMap<number, number> = new Map([
+  [62, MODE.X86_64],
+  [183, MODE.ARM64],
+]);
 const PT_LOAD = 1;
 
 type FileStretch = { readonly read: ReadRange; readonly offset: number; readonly size: number };
 
+/** How a program moved, and the mode that predicts its code. */
+export type MovedProgram = { readonly map: AddressMapParts; readonly codeMode: number };
+
 /**
  * How a program moved from one version to the next, from the matches of its bytes (old offset, new
- * offset, length, three numbers each). Undefined for what is no x86-64 program of some size.
+ * offset, length, three numbers each). Undefined for what is no program of some size, for x86-64 or
+ * AArch64.
  */
 export function addressMapOf(
   old: FileStretch,
   fresh: FileStretch,
   matches: Float64Array,
-): AddressMapParts | undefined {
+): MovedProgram | undefined {
   if (old.size < MIN_PROGRAM || fresh.size < MIN_PROGRAM) return undefined;
-  const source = loadedStretches(old);
-  const content = loadedStretches(fresh);
-  if (source === undefined || content === undefined) return undefined;
+  const [before, after] = [readProgram(old), readProgram(fresh)];
+  if (before === undefined || before.codeMode !== after?.codeMode) return undefined;
   const intervals = intervalsOf(matches, old.size);
   const most = Math.min(MAX_INTERVALS, old.size / BYTES_FOR_INTERVAL);
   if (intervals.starts.length === 0 || intervals.starts.length > most) return undefined;
-  return { source, content, ...intervals };
+  const map = { source: before.stretches, content: after.stretches, ...intervals };
+  return { map, codeMode: before.codeMode };
 }
 
+type Program = { readonly codeMode: number; readonly stretches: AddressStretch[] };
+
 /** The PT_LOAD segments of an ELF program (System V ABI, chapter 5). */
-function loadedStretches({ read, offset, size }: FileStretch): AddressStretch[] | undefined {
+function readProgram({ read, offset, size }: FileStretch): Program | undefined {
   const head = Buffer.alloc(64);
   read(head, offset);
-  const isProgram =
-    head.readUInt32LE(0) === ELF_MAGIC && head[4] === 2 && head.readUInt16LE(18) === X86_64;
-  if (!isProgram) return undefined;
+  const codeMode = CODE_MODES.get(head.readUInt16LE(18));
+  const isElf64 = head.readUInt32LE(0) === ELF_MAGIC && head[4] === 2 && head[5] === 1;
+  if (!isElf64 || codeMode === undefined) return undefined;
   const tableAt = Number(head.readBigUInt64LE(32));
   const entrySize = head.readUInt16LE(54);
   const count = head.readUInt16LE(56);
@@ -65,7 +76,8 @@ function loadedStretches({ read, offset, size }: FileStretch): AddressStretch[] 
     if (Math.abs(address) > 2 ** 51 || place + length > size) return undefined;
     found.push({ offset: place, length, address });
   }
-  return found.length > 0 && found.length <= MAX_STRETCHES ? found : undefined;
+  if (found.length === 0 || found.length > MAX_STRETCHES) return undefined;
+  return { codeMode, stretches: found };
 }
 
 /** Where each stretch of the old file went; where nothing matches, as what is before it. */

@@ -23,10 +23,13 @@ export type MatchedStretch = {
 export class PredictedMatch {
   readonly #map: AddressMap;
   readonly #guess = Buffer.allocUnsafe(MAX_PREDICTED);
+  readonly #modes: readonly number[];
   #mode: number = MODE.PLAIN;
 
-  constructor(map: AddressMap) {
+  /** `codeMode` is the mode that suits the program's machine. */
+  constructor(map: AddressMap, codeMode: number) {
     this.#map = map;
+    this.#modes = [codeMode, MODE.ADDRESSES];
   }
 
   add(out: ContentWriter, stretch: MatchedStretch): void {
@@ -70,7 +73,7 @@ export class PredictedMatch {
     if (plain < MIN_DIFFERING) return MODE.PLAIN;
     let best: number = MODE.PLAIN;
     let least = plain + (this.#mode === MODE.PLAIN ? 0 : SWITCH_COST);
-    for (const mode of [MODE.X86_64, MODE.ADDRESSES]) {
+    for (const mode of this.#modes) {
       const guess = this.#predict(stretch, start, end, mode);
       const cost = differing(guess, fresh) + (this.#mode === mode ? 0 : SWITCH_COST);
       if (cost >= least) continue;

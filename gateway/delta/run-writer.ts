@@ -99,14 +99,14 @@ export class RunWriter {
     source: number,
   ): PredictedMatch | undefined {
     const { file, ...place } = base.spooled;
-    const parts = addressMapOf(
+    const moved = addressMapOf(
       { read: this.#file(file).read, ...place },
       { read: this.#file(from.file).read, offset: from.offset, size },
       matches,
     );
-    if (parts === undefined) return undefined;
-    out.map(source, parts);
-    return new PredictedMatch(new AddressMap(parts));
+    if (moved === undefined) return undefined;
+    out.map(source, moved.map);
+    return new PredictedMatch(new AddressMap(moved.map), moved.codeMode);
   }
 
   *#match(

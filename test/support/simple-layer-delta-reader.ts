@@ -313,7 +313,7 @@ class Applier {
         current.map = this.readMap();
       } else if (code === 10) {
         this.mode = this.stream(0).number();
-        if (this.mode > 2) throw new Error('mode');
+        if (this.mode > 3) throw new Error('mode');
       } else {
         current = this.newSource(code, table);
       }

@@ -23,6 +23,12 @@ export function predict(map: AddressMap, mode: number, p: Buffer, q: number, r: 
     }
     return;
   }
+  if (mode === 3) {
+    for (let i = 0; i + 4 <= o.length; i += 1) {
+      if ((q + i) % 4 === 0) arm64(map, o, p, i, q, r);
+    }
+    return;
+  }
   for (let i = 0; i < o.length; ) {
     const found = operand(o, i);
     const done = found !== undefined && replaceOperand(map, o, p, found, q, r);
@@ -85,4 +91,54 @@ function newAddress(map: AddressMap, v: number): number | undefined {
   const o = v - found.address + found.offset;
   const interval = map.intervals.findLast(({ start }) => start <= o);
   return interval && addressOf(map.content, o + interval.shift);
+}
+
+/** Bits `from` to `to` of a word. */
+const bits = (word: number, from: number, to: number) =>
+  Math.floor(word / 2 ** from) % 2 ** (to - from + 1);
+
+function withBits(word: number, from: number, to: number, value: number): number {
+  const room = 2 ** (to - from + 1);
+  const field = ((value % room) + room) % room;
+  return word + (field - bits(word, from, to)) * 2 ** from;
+}
+
+const signed = (value: number, width: number) =>
+  value >= 2 ** (width - 1) ? value - 2 ** width : value;
+
+function arm64(map: AddressMap, o: Buffer, p: Buffer, i: number, q: number, r: number): void {
+  const w = o.readUInt32LE(i);
+  const s = addressOf(map.source, q + i);
+  const t = addressOf(map.content, r + i);
+  if (s === undefined || t === undefined) return;
+  if (bits(w, 26, 30) === 5) {
+    const y = newAddress(map, s + 4 * signed(bits(w, 0, 25), 26));
+    if (y !== undefined) p.writeUInt32LE(withBits(w, 0, 25, Math.floor((y - t) / 4)), i);
+  }
+  if (bits(w, 31, 31) !== 1 || bits(w, 24, 28) !== 16) return;
+  const x = signed(bits(w, 5, 23) * 4 + bits(w, 29, 30), 21);
+  const use = [i + 4, i + 8, i + 12].find(
+    (k) =>
+      k + 4 <= o.length &&
+      bits(o.readUInt32LE(k), 5, 9) === bits(w, 0, 4) &&
+      scale(o.readUInt32LE(k)) !== undefined,
+  );
+  const u = use === undefined ? 0 : o.readUInt32LE(use);
+  const unit = 2 ** (scale(u) ?? 0);
+  const d = use === undefined ? 0 : bits(u, 10, 21) * unit;
+  const y = newAddress(map, 4096 * (Math.floor(s / 4096) + x) + d);
+  if (y === undefined) return;
+  const pages = Math.floor(y / 4096) - Math.floor(t / 4096);
+  p.writeUInt32LE(withBits(withBits(w, 29, 30, pages), 5, 23, Math.floor(pages / 4)), i);
+  const low = y - 4096 * Math.floor(y / 4096);
+  if (use !== undefined && low % unit === 0) {
+    p.writeUInt32LE(withBits(u, 10, 21, low / unit), use);
+  }
+}
+
+function scale(u: number): number | undefined {
+  if (bits(u, 22, 31) === 0x244) return 0;
+  if (bits(u, 27, 29) !== 7 || bits(u, 24, 25) !== 1) return undefined;
+  const size = bits(u, 30, 31);
+  return size === 0 && bits(u, 26, 26) === 1 && bits(u, 23, 23) === 1 ? 4 : size;
 }

@@ -138,7 +138,7 @@ export class Operations {
     }
     if (code === OPERATION.MODE) {
       this.#mode = commands.number();
-      if (this.#mode > MODE.ADDRESSES) throw invalidDelta('the delta predicts in an unknown mode');
+      if (this.#mode > MODE.ARM64) throw invalidDelta('the delta predicts in an unknown mode');
       return undefined;
     }
     if (code === OPERATION.MAP) {

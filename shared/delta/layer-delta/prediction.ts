@@ -1,3 +1,5 @@
+import { type Addresses, predictArm64 } from './arm64-prediction.ts';
+
 /** A stretch of a file and the address that its first byte has when the file is loaded. */
 export type AddressStretch = {
   readonly offset: number;
@@ -14,7 +16,7 @@ export type AddressMapParts = {
   readonly shifts: Float64Array;
 };
 
-export const MODE = { PLAIN: 0, X86_64: 1, ADDRESSES: 2 } as const;
+export const MODE = { PLAIN: 0, X86_64: 1, ADDRESSES: 2, ARM64: 3 } as const;
 /** Longest ADD in a mode other than plain. */
 export const MAX_PREDICTED = 65_536;
 export const MAX_STRETCHES = 64;
@@ -43,6 +45,11 @@ export class AddressMap {
   readonly #content: readonly AddressStretch[];
   readonly #starts: Float64Array;
   readonly #shifts: Float64Array;
+  readonly #lookup: Addresses = {
+    sourceAt: (offset) => addressOf(this.#source, offset),
+    contentAt: (offset) => addressOf(this.#content, offset),
+    moved: (address) => this.#newAddress(address),
+  };
 
   constructor({ source, content, starts, shifts }: AddressMapParts) {
     this.#source = source;
@@ -58,6 +65,7 @@ export class AddressMap {
   predict(mode: number, bytes: Buffer, old: Buffer, position: number, made: number): void {
     if (mode === MODE.X86_64) this.#code(bytes, old, position, made);
     else if (mode === MODE.ADDRESSES) this.#addresses(bytes, old, position);
+    else if (mode === MODE.ARM64) predictArm64(this.#lookup, bytes, old, position, made);
   }
 
   #code(bytes: Buffer, old: Buffer, position: number, made: number): void {

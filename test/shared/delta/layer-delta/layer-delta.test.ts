@@ -2,7 +2,10 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ContentWriter } from '../../../../shared/delta/layer-delta/content-writer.ts';
 import { splitRecords } from '../../../../shared/delta/layer-delta/entry-writer.ts';
-import { AddressMap } from '../../../../shared/delta/layer-delta/prediction.ts';
+import {
+  AddressMap,
+  type AddressStretch,
+} from '../../../../shared/delta/layer-delta/prediction.ts';
 import { SourceEntries } from '../../../../shared/delta/layer-delta/source-entries.ts';
 import type { LayerDeltaWriter } from '../../../../shared/delta/layer-delta/writer.ts';
 import { type Digest, sha256 } from '../../../../shared/digest.ts';
@@ -199,6 +202,36 @@ describe('a layer delta', () => {
     expect((await applyBoth(delta, source)).toString()).toBe(target.toString());
   });
 
+  type Prediction = {
+    readonly bytes: readonly number[];
+    readonly source: readonly AddressStretch[];
+    readonly content: readonly AddressStretch[];
+    /** How far each interval begins after the one before, and how far it moved. */
+    readonly moved: readonly (readonly [step: number, shift: number])[];
+    readonly mode: number;
+    readonly at: number;
+  };
+
+  /** Has both readers predict what code of `bytes` became. */
+  async function predictsAlike({ bytes, moved, mode, at, ...stretches }: Prediction) {
+    const old = Buffer.from(bytes);
+    let start = 0;
+    const starts = Float64Array.from(moved, ([step]) => (start += step));
+    const shifts = Float64Array.from(moved, ([, shift]) => shift);
+    const parts = { ...stretches, starts, shifts };
+    const part = old.subarray(at);
+    const guess = Buffer.from(part);
+    new AddressMap(parts).predict(mode, guess, part, at, 0);
+    const target = guess.map((byte, i) => (i % 97 === 0 ? byte + 1 : byte)) as Buffer;
+    const delta = await writeLayerDelta(Buffer.from(target), [], async (writer) => {
+      const out = new ContentWriter(1);
+      out.map(0, parts);
+      out.addPredicted(0, at, mode, guess, target);
+      await writer.stream(target.length, [{ kind: 'file', path: 'a' }], out.finish());
+    });
+    expect((await applyBoth(delta, { files: { a: old } })).equals(target)).toBe(true);
+  }
+
   it('predicts addresses alike in both readers', async () => {
     const opcode = fc.constantFrom(
       0xe8,
@@ -230,27 +263,44 @@ describe('a layer delta', () => {
     });
     await fc.assert(
       fc.asyncProperty(
-        ...([code, stretches, stretches, moves, fc.constantFrom(1, 2), fc.nat(40)] as const),
+        ...([code, stretches, stretches, moves, fc.constantFrom(1, 2, 3), fc.nat(40)] as const),
         async (bytes, source, content, moved, mode, at) => {
-          const old = Buffer.from(bytes);
-          let start = 0;
-          const starts = Float64Array.from(moved, ([step]) => (start += step));
-          const shifts = Float64Array.from(moved, ([, shift]) => shift);
-          const parts = { source, content, starts, shifts };
-          const part = old.subarray(at);
-          const guess = Buffer.from(part);
-          new AddressMap(parts).predict(mode, guess, part, at, 0);
-          const target = guess.map((byte, i) => (i % 97 === 0 ? byte + 1 : byte)) as Buffer;
-          const delta = await writeLayerDelta(Buffer.from(target), [], async (writer) => {
-            const out = new ContentWriter(1);
-            out.map(0, parts);
-            out.addPredicted(0, at, mode, guess, target);
-            await writer.stream(target.length, [{ kind: 'file', path: 'a' }], out.finish());
-          });
-          expect((await applyBoth(delta, { files: { a: old } })).equals(target)).toBe(true);
+          await predictsAlike({ bytes, source, content, moved, mode, at });
         },
       ),
       { numRuns: 300 },
+    );
+  });
+
+  it('predicts addresses in code of AArch64 alike in both readers', async () => {
+    const branch = fc
+      .tuple(fc.constantFrom(0x14000000, 0x94000000), fc.integer({ min: -500, max: 500 }))
+      .map(([word, distance]) => word | (distance & 0x3ffffff));
+    const register = fc.nat(2);
+    const page = fc
+      .tuple(fc.constantFrom(0x90000000, 0xb0000000, 0xf0ffffe0), register)
+      .map(([word, into]) => word | into);
+    // ADD, loads and stores of all sizes, and NOP.
+    const users = [0x91000000, 0xf9400000, 0xb9000000, 0x79400000, 0x39400000, 0x3dc00000];
+    const use = fc
+      .tuple(fc.constantFrom(...users, 0x3d000000, 0xd503201f), register, fc.nat(1023))
+      .map(([word, base, low]) => word | (base << 5) | (low << 10));
+    const words = fc
+      .array(fc.oneof(branch, page, use, use), { minLength: 900, maxLength: 1800 })
+      .map((all) => [...Buffer.from(Uint32Array.from(all).buffer)]);
+    const stretch = (address: number) => [{ offset: 0, length: 8000, address }];
+    const address = fc.constantFrom(0, 0x400000, -4096, 4092, 2 ** 40).map(stretch);
+    const moves = fc.array(fc.tuple(fc.nat(300), fc.constantFrom(0, 4, 6, 2048, 5000)), {
+      minLength: 1,
+      maxLength: 20,
+    });
+    await fc.assert(
+      fc.asyncProperty(
+        ...([words, address, address, moves, fc.nat(9)] as const),
+        (bytes, source, content, moved, at) =>
+          predictsAlike({ bytes, source, content, moved, mode: 3, at }),
+      ),
+      { numRuns: 40 },
     );
   });
 });
