@@ -53,7 +53,9 @@ const MIN_OPENED = 64;
 /** Encoders that take much are worth it from this size of a file on, in bytes. */
 const MIN_DEAR = 1024 * 1024;
 const MIN_MATCHED = 48;
-/** Files of this size are large programs, in bytes. */
+/** From so many bytes of files on that may bring new content, it is bulk. */
+const MIN_BULK = 20 * 1024 * 1024;
+/** Files of this size are large programs, in bytes: what is new of them is worth its time. */
 const MIN_PROGRAM = 8 * 1024 * 1024;
 /**
  * Most bytes that a file may hold once it is opened, and most that all of them may together: this
@@ -79,7 +81,10 @@ export class OwnPlans {
   /** Files that were opened beforehand, by their number. */
   readonly #prepared = new Map<number, readonly FoundPart[] | undefined>();
   readonly #copies: ArchiveCopies;
-  /** Whether what changed are many files, of which much may be new, and not a few large programs. */
+  /**
+   * Whether much is new, which takes too long to be packed for the least bytes: as in a major release,
+   * whose files are like nothing before, or where compressed files stay as they are.
+   */
   readonly isBulk: boolean;
   #next = 0;
   /** How many bytes may still be opened. */
@@ -94,17 +99,21 @@ export class OwnPlans {
       changed: (sha256) => this.#with(sha256),
     });
     this.#allowance = 4 * MAX_OPENED.any + MAX_OPENED.layer * layer.spool.size;
-    let [programBytes, otherBytes] = [0, 0];
+    let newBytes = 0;
     for (let i = 0; i < layer.files.length; i += 1) {
       const file = layer.files.at(i) as TargetFile;
       if (options.chooser.same(file) !== undefined) continue;
-      if (file.size >= MIN_PROGRAM) programBytes += file.size;
-      else otherBytes += file.size;
+      if (newBytes < MIN_BULK && this.#mayBeNew(file)) newBytes += file.size;
       if (options.machines === undefined) continue;
       this.#changed.set(keyOf(file.facts.sha256), i);
       if (file.size >= MIN_DEAR) this.#large.push(i);
     }
-    this.isBulk = otherBytes > programBytes;
+    this.isBulk = newBytes >= MIN_BULK;
+  }
+
+  #mayBeNew(file: TargetFile): boolean {
+    const { machines, chooser } = this.#options;
+    return machines === undefined ? file.size < MIN_PROGRAM : !chooser.knowsLike(file);
   }
 
   /**

@@ -85,6 +85,16 @@ export class SourceChooser {
     return { path: store.path(this.#fileOf[content] ?? 0), content: store.content(content) };
   }
 
+  /** Whether a source has samples in common with a file; of most files that is the one of their path. */
+  knowsLike(target: TargetFile): boolean {
+    const { contents } = this.#store;
+    const { sketch } = target.facts;
+    const own = this.#store.fileAt(target.path);
+    const alike = (content: number) => resemblance(sketch, contents.sketch(content)) > 0;
+    if (own !== undefined && alike(this.#store.contentOf(own))) return true;
+    return this.choose(target).similar.some(({ content }) => alike(content.index));
+  }
+
   choose(target: TargetFile): SourceChoice {
     const same = this.same(target);
     if (same !== undefined) return { same, similar: [] };
