@@ -3,6 +3,7 @@ import { type ByteReader, invalidDelta } from './bytes.ts';
 import type { StreamName } from './header.ts';
 import { readAddressMap } from './map-codec.ts';
 import { MAX_PREDICTED, MODE } from './prediction.ts';
+import { addDifferences, nextRun, type Run } from './runs.ts';
 import { sourceMismatch, WindowedReader } from './source-reader.ts';
 import { type Source, SourceTable } from './source-table.ts';
 
@@ -26,9 +27,6 @@ const SHARE_MIN = 16 * 1024;
 const OUTPUT_BYTES = 256 * 1024;
 /** Most bytes read at once where differences are added. */
 const ADD_BYTES = 64 * 1024;
-
-/** What is left of a run of equal bytes and of the run of differing ones after it. */
-type Run = { equal: number; differing: number };
 
 /** A piece, or what must be waited for before the next step is asked for. */
 export type Step = Piece | Promise<void>;
@@ -171,21 +169,10 @@ export class Operations {
       return;
     }
     this.#window.read(source.file, this.#output, source.position, this.#filled, length);
-    if (code <= OPERATION.ADD_SEEK) this.#addDifferences(this.#filled, length);
+    if (code <= OPERATION.ADD_SEEK)
+      addDifferences(this.#context.streams, this.#output, this.#filled, length);
     this.#filled += length;
     source.position += length;
-  }
-
-  /** Adds differences to `length` bytes of the output from `at`. */
-  #addDifferences(at: number, length: number): void {
-    const run: Run = { equal: 0, differing: 0 };
-    for (let done = 0; done < length; ) {
-      this.#nextRun(run, length - done);
-      done += run.equal;
-      this.#context.streams.differences.addTo(this.#output, at + done, run.differing);
-      done += run.differing;
-      run.differing = 0;
-    }
   }
 
   /** The present source, moved to where an operation reads `length` bytes. */
@@ -231,9 +218,9 @@ export class Operations {
   }
 
   *#add(source: Source, length: number): Generator<Piece, void, void> {
-    const run: Run = { equal: 0, differing: 0 };
+    const run = { equal: 0, differing: 0 };
     for (let left = length; left > 0; ) {
-      if (run.equal + run.differing === 0) this.#nextRun(run, left);
+      if (run.equal + run.differing === 0) nextRun(this.#context.streams, run, left);
       if (run.equal >= SHARE_MIN && source.shared) {
         yield* this.#equal(source, run.equal);
         left -= run.equal;
@@ -255,7 +242,7 @@ export class Operations {
     const old = this.#old.subarray(0, length);
     old.set(bytes);
     source.map.predict(this.#mode, bytes, old, source.position, this.#made);
-    this.#addDifferences(this.#filled, length);
+    addDifferences(this.#context.streams, this.#output, this.#filled, length);
     this.#filled += length;
     source.position += length;
   }
@@ -277,24 +264,13 @@ export class Operations {
         run.differing -= part;
         at += part;
       } else {
-        this.#nextRun(run, left - at);
+        nextRun(this.#context.streams, run, left - at);
         if (run.equal >= SHARE_MIN && source.shared) break;
       }
     }
     this.#filled += at;
     source.position += at;
     return at;
-  }
-
-  #nextRun(run: Run, left: number): void {
-    const { runs } = this.#context.streams;
-    run.equal = runs.number();
-    if (run.equal > left) throw invalidDelta('a run is longer than its operation');
-    if (run.equal === left) return;
-    run.differing = runs.number();
-    if (run.differing === 0 || run.equal + run.differing > left) {
-      throw invalidDelta('a run is longer than its operation, or empty');
-    }
   }
 
   *#equal(source: Source, length: number): Generator<Piece, void, void> {
