@@ -23,8 +23,15 @@ const CODE_MODES: ReadonlyMap<number, number> = new Map([
   [183, MODE.ARM64],
 ]);
 const PT_LOAD = 1;
+const PF_X = 1;
+const RELOCATABLE = 1;
 
-type FileStretch = { readonly read: ReadRange; readonly offset: number; readonly size: number };
+/** A file, or what is like one, in a temporary file. */
+export type FileStretch = {
+  readonly read: ReadRange;
+  readonly offset: number;
+  readonly size: number;
+};
 
 /** How a program moved, and the mode that predicts its code. */
 export type MovedProgram = { readonly map: AddressMapParts; readonly codeMode: number };
@@ -49,11 +56,17 @@ export function addressMapOf(
   return { map, codeMode: before.codeMode };
 }
 
-type Program = { readonly codeMode: number; readonly stretches: AddressStretch[] };
+type Program = {
+  readonly codeMode: number;
+  /** Not those that are still to be linked, whose operands are to be filled in. */
+  readonly isLinked: boolean;
+  readonly stretches: (AddressStretch & { readonly isCode: boolean })[];
+};
 
 /** The PT_LOAD segments of an ELF program (System V ABI, chapter 5). */
-function readProgram({ read, offset, size }: FileStretch): Program | undefined {
+export function readProgram({ read, offset, size }: FileStretch): Program | undefined {
   const head = Buffer.alloc(64);
+  if (size < head.length) return undefined;
   read(head, offset);
   const codeMode = CODE_MODES.get(head.readUInt16LE(18));
   const isElf64 = head.readUInt32LE(0) === ELF_MAGIC && head[4] === 2 && head[5] === 1;
@@ -65,19 +78,21 @@ function readProgram({ read, offset, size }: FileStretch): Program | undefined {
   if (!fits || count > 4 * MAX_STRETCHES) return undefined;
   const table = Buffer.alloc(entrySize * count);
   read(table, offset + tableAt);
-  const found: AddressStretch[] = [];
+  const found: Program['stretches'] = [];
   for (let at = 0; at < table.length; at += entrySize) {
     if (table.readUInt32LE(at) !== PT_LOAD) continue;
+    const isCode = (table.readUInt32LE(at + 4) & PF_X) !== 0;
     const place = Number(table.readBigUInt64LE(at + 8));
     const address = Number(table.readBigInt64LE(at + 16));
     const length = Number(table.readBigUInt64LE(at + 32));
     if (length === 0) continue;
     if (![place, address, length].every(Number.isSafeInteger)) return undefined;
     if (Math.abs(address) > 2 ** 51 || place + length > size) return undefined;
-    found.push({ offset: place, length, address });
+    found.push({ offset: place, length, address, isCode });
   }
   if (found.length === 0 || found.length > MAX_STRETCHES) return undefined;
-  return { codeMode, stretches: found };
+  const isLinked = head.readUInt16LE(16) !== RELOCATABLE;
+  return { codeMode, isLinked, stretches: found };
 }
 
 /** Where each stretch of the old file went; where nothing matches, as what is before it. */

@@ -1,6 +1,7 @@
+import { FILTER } from '../../shared/delta/layer-delta/branch-filter.ts';
 import { type ContentChunk, ContentWriter } from '../../shared/delta/layer-delta/content-writer.ts';
-import { AddressMap } from '../../shared/delta/layer-delta/prediction.ts';
-import { addressMapOf } from './address-map.ts';
+import { AddressMap, MODE } from '../../shared/delta/layer-delta/prediction.ts';
+import { addressMapOf, readProgram } from './address-map.ts';
 import type { SpooledStretch } from './open-packed.ts';
 import type { Likeness } from './own-plans.ts';
 import { PredictedMatch } from './predicted-match.ts';
@@ -8,6 +9,8 @@ import { SpoolFile } from './spool-file.ts';
 
 /** Most bytes read at a time. */
 const CHUNK = 1024 * 1024;
+/** Programs smaller than this, in bytes, have too little code for a filter to find anything. */
+const MIN_CODE = 4096;
 
 /** A stretch of a content: like a base in a table of sources, copied from a source, or new. */
 export type Run = { readonly size: number } & (
@@ -29,6 +32,13 @@ type Stretch = {
   readonly from: SpooledStretch;
   readonly newAt: number;
   readonly length: number;
+};
+
+/** A fresh run: where it stands, how much of the content is before it, and its code (from, to). */
+type Fresh = {
+  readonly from: SpooledStretch;
+  readonly made: number;
+  readonly code: readonly (readonly [number, number])[];
 };
 
 /** Turns runs of contents into operations, reading both sides from temporary files. */
@@ -56,6 +66,7 @@ export class RunWriter {
         continue;
       }
       const { from, like } = run;
+      const fresh = { from, made, code: this.#code(from, run.size) };
       let done = 0;
       const isStart = made === 0 && like !== undefined;
       const predicted = isStart
@@ -65,30 +76,44 @@ export class RunWriter {
         const oldAt = like.matches[i] ?? 0;
         const newAt = like.matches[i + 1] ?? 0;
         const length = like.matches[i + 2] ?? 0;
-        yield* this.#literal(out, from, done, newAt);
+        yield* this.#literal(out, fresh, done, newAt);
         const source = (run.source ?? 0) + shift;
         const stretch = { source, base: like.base.spooled, oldAt, from, newAt, length };
         yield* this.#match(out, stretch, made, predicted);
         done = newAt + length;
       }
-      yield* this.#literal(out, from, done, run.size);
+      yield* this.#literal(out, fresh, done, run.size);
       made += run.size;
     }
     yield* out.finish();
   }
 
+  /** Bytes of a run from `start` to `end`, those of code by a filter. */
   *#literal(
     out: ContentWriter,
-    from: SpooledStretch,
+    { from, made, code }: Fresh,
     start: number,
     end: number,
   ): Generator<ContentChunk, void, void> {
-    for (let at = start; at < end; at += CHUNK) {
-      const bytes = this.#new.subarray(0, Math.min(CHUNK, end - at));
+    for (let at = start; at < end; ) {
+      const isCode = code.some(([first, last]) => first <= at && at < last);
+      const edges = code.flat().filter((edge) => edge > at);
+      const bytes = this.#new.subarray(0, Math.min(CHUNK, end - at, ...edges.map((e) => e - at)));
       this.#file(from.file).read(bytes, from.offset + at);
-      out.literal(bytes);
+      out.literal(bytes, isCode ? FILTER.X86_64 : FILTER.NONE, made + at);
       yield* out.takeFull();
+      at += bytes.length;
     }
+  }
+
+  /** Where the code is in a program; nothing for what is none. */
+  #code({ file, offset }: SpooledStretch, size: number): Fresh['code'] {
+    if (size < MIN_CODE) return [];
+    const program = readProgram({ read: this.#file(file).read, offset, size });
+    if (program?.codeMode !== MODE.X86_64 || !program.isLinked) return [];
+    return program.stretches
+      .filter(({ isCode }) => isCode)
+      .map(({ offset: start, length }) => [start, start + length]);
   }
 
   /** Sets up prediction for a program that is the whole of a content. */

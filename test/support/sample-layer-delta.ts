@@ -1,4 +1,5 @@
 import { gunzipSync } from 'node:zlib';
+import { FILTER } from '../../shared/delta/layer-delta/branch-filter.ts';
 import { ByteReader, ByteWriter } from '../../shared/delta/layer-delta/bytes.ts';
 import { ContentWriter } from '../../shared/delta/layer-delta/content-writer.ts';
 import { splitRecords } from '../../shared/delta/layer-delta/entry-writer.ts';
@@ -149,7 +150,8 @@ export async function sampleLayerDelta(checkpoints = false): Promise<SampleDelta
     writer.entry(records('link') ?? [], reference(5));
     await checkpoint('new');
     const content = new ContentWriter(2);
-    content.literal(noise(100, 9));
+    content.literal(noise(40, 9));
+    content.literal(noise(100, 9).subarray(40), FILTER.X86_64, 40);
     const piece = noise(3000).subarray(500, 900);
     content.add(
       1,

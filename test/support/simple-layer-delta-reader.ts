@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { simpleUnfilter } from './simple-filter.ts';
 import { type AddressMap, type Interval, predict } from './simple-prediction.ts';
 import { Bytes, type Header, readHeader, readSegments, type Segment } from './simple-segments.ts';
 import {
@@ -56,6 +57,7 @@ class Applier {
   parts: (Part | undefined)[] = [];
   recipes: Buffer[] = [];
   mode = 0;
+  filter = 0;
   lastRecords = new Map<string, Rec>();
   lastMtime = 0;
   substitution: { from: Buffer; to: Buffer } | undefined;
@@ -298,6 +300,7 @@ class Applier {
     if (defaultPath !== undefined) table.push({ read: () => this.file(defaultPath), position: 0 });
     let current = table[0];
     this.mode = 0;
+    this.filter = 0;
     for (let left = size; left > 0; ) {
       if (this.stream(1).at === this.stream(1).all.length) {
         if (!this.segment(true)) throw new Error('ends inside a command');
@@ -308,17 +311,24 @@ class Applier {
         const bytes = this.data(code, left, current, size - left);
         made.push(bytes);
         left -= bytes.length;
-      } else if (code === 9) {
-        if (current === undefined) throw new Error('no source');
-        current.map = this.readMap();
-      } else if (code === 10) {
-        this.mode = this.stream(0).number();
-        if (this.mode > 3) throw new Error('mode');
-      } else {
+      } else if (code >= 9 && code <= 11) this.setting(code, current);
+      else {
         current = this.newSource(code, table);
       }
     }
     return Buffer.concat(made);
+  }
+
+  setting(code: number, current: Source | undefined): void {
+    if (code === 9) {
+      if (current === undefined) throw new Error('no source');
+      current.map = this.readMap();
+      return;
+    }
+    const value = this.stream(0).number();
+    if (value > (code === 10 ? 3 : 1)) throw new Error('mode or filter');
+    if (code === 10) this.mode = value;
+    else this.filter = value;
   }
 
   newSource(code: number, table: Source[]): Source {
@@ -370,7 +380,10 @@ class Applier {
     if (length > left) throw new Error('too long');
     if (code === 4) {
       if (current !== undefined) current.position += length;
-      return this.stream(6).take(length);
+      const bytes = this.stream(6).take(length);
+      if (this.filter === 0) return bytes;
+      if (length > 65536) throw new Error('filtered too much');
+      return simpleUnfilter(bytes, made);
     }
     if (current === undefined) throw new Error('no source');
     if (code === 1 || code === 3) current.position += this.stream(3).signed();

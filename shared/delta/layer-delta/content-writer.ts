@@ -1,3 +1,4 @@
+import { FILTER, filterCode } from './branch-filter.ts';
 import { ByteWriter } from './bytes.ts';
 import { writeAddressMap } from './map-codec.ts';
 import { OPERATION } from './operations.ts';
@@ -11,7 +12,7 @@ export type ContentChunk = {
   readonly runs: Uint8Array<ArrayBuffer>;
   readonly differences: Uint8Array<ArrayBuffer>;
   readonly literals: Uint8Array<ArrayBuffer>;
-  /** Numbers of sources that are switched to, maps, modes. */
+  /** Numbers of sources that are switched to, maps, modes, filters. */
   readonly commands: Uint8Array<ArrayBuffer>;
 };
 
@@ -34,6 +35,7 @@ export class ContentWriter {
   readonly #positions: number[];
   #current: number | undefined;
   #mode: number = MODE.PLAIN;
+  #filter: number = FILTER.NONE;
 
   /** `current` is the last source of a table of `sources`, or undefined when there is none. */
   constructor(sources: number) {
@@ -92,10 +94,15 @@ export class ContentWriter {
     this.#closeFull();
   }
 
-  /** Bytes that come from no source. */
-  literal(bytes: Uint8Array): void {
+  /** Bytes that come from no source; with a filter `made` bytes of the content stand before them. */
+  literal(bytes: Uint8Array, filter: number = FILTER.NONE, made = 0): void {
+    if (bytes.length > 0) this.#setFilter(filter);
     for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
-      const part = bytes.subarray(at, at + PIECE_BYTES);
+      let part = bytes.subarray(at, at + PIECE_BYTES);
+      if (filter !== FILTER.NONE) {
+        part = Uint8Array.from(part);
+        filterCode(part, 0, part.length, made + at);
+      }
       this.#streams.operations.byte(OPERATION.LITERAL);
       this.#streams.lengths.number(part.length);
       this.#streams.literals.bytes(part);
@@ -142,6 +149,13 @@ export class ContentWriter {
     this.#streams.operations.byte(OPERATION.MODE);
     this.#streams.commands.number(mode);
     this.#mode = mode;
+  }
+
+  #setFilter(filter: number): void {
+    if (this.#filter === filter) return;
+    this.#streams.operations.byte(OPERATION.FILTER);
+    this.#streams.commands.number(filter);
+    this.#filter = filter;
   }
 
   #runs(old: Uint8Array, fresh: Uint8Array): void {

@@ -1,4 +1,5 @@
 import type { Piece, SourceFile } from '../piece.ts';
+import { FILTER, MAX_FILTERED, unfilterCode } from './branch-filter.ts';
 import { type ByteReader, invalidDelta } from './bytes.ts';
 import type { StreamName } from './header.ts';
 import { readAddressMap } from './map-codec.ts';
@@ -20,6 +21,7 @@ export const OPERATION = {
   SWITCH: 8,
   MAP: 9,
   MODE: 10,
+  FILTER: 11,
 } as const;
 
 /** Unchanged runs of this many bytes come out with their place, so that a writer may share them. */
@@ -54,6 +56,7 @@ export class Operations {
   readonly #old = Buffer.allocUnsafe(ADD_BYTES);
   #filled = 0;
   #mode: number = MODE.PLAIN;
+  #filter: number = FILTER.NONE;
   /** Bytes of the content before the present operation. */
   #made = 0;
   #sources = new SourceTable(undefined);
@@ -69,6 +72,7 @@ export class Operations {
   *run(size: number, defaultSource?: () => SourceFile): Generator<Step, void, void> {
     this.#sources = new SourceTable(defaultSource);
     this.#mode = MODE.PLAIN;
+    this.#filter = FILTER.NONE;
     const { operations, lengths } = this.#context.streams;
     for (let left = size; left > 0; ) {
       if (operations.left === 0) {
@@ -139,6 +143,11 @@ export class Operations {
       if (this.#mode > MODE.ARM64) throw invalidDelta('the delta predicts in an unknown mode');
       return undefined;
     }
+    if (code === OPERATION.FILTER) {
+      this.#filter = commands.number();
+      if (this.#filter > FILTER.X86_64) throw invalidDelta('the delta has an unknown filter');
+      return undefined;
+    }
     if (code === OPERATION.MAP) {
       if (sources.current === undefined)
         throw invalidDelta('the delta maps before it names a source');
@@ -158,7 +167,11 @@ export class Operations {
   /** Carries out an operation whose bytes fit into what is free of the output. */
   #small(code: number, length: number): void {
     if (code === OPERATION.LITERAL) {
-      this.#context.streams.literals.copyTo(this.#output, this.#filled, length);
+      const { literals } = this.#context.streams;
+      literals.copyTo(this.#output, this.#filled, length);
+      if (this.#filter !== FILTER.NONE) {
+        unfilterCode(this.#output, this.#filled, length, this.#made);
+      }
       this.#skip(length);
       this.#filled += length;
       return;
@@ -188,7 +201,13 @@ export class Operations {
 
   *#large(code: number, length: number): Generator<Piece, void, void> {
     if (code === OPERATION.LITERAL) {
-      yield* this.#literal(length);
+      if (this.#filter === FILTER.NONE) {
+        yield* this.#literal(length);
+        return;
+      }
+      if (length > MAX_FILTERED) throw invalidDelta('the delta filters too much at once');
+      if (OUTPUT_BYTES - this.#filled < length) yield this.#flush();
+      this.#small(code, length);
       return;
     }
     const source = this.#sourceOf(code, length);
