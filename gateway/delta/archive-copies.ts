@@ -1,5 +1,6 @@
 import { readCpioEntry } from '../../shared/recompress/cpio.ts';
 import { lastPart } from './bases.ts';
+import type { ChangedFiles } from './changed-files.ts';
 import type { Stretch } from './delta-work.ts';
 import { MAX_STREAMS, type OpenedPart } from './open-packed.ts';
 import type { Source, SourceChooser } from './source-choice.ts';
@@ -25,8 +26,7 @@ type Archives = {
   readonly store: SourceStore;
   readonly chooser: SourceChooser;
   readonly pool: WorkerPool;
-  /** A file of the layer that no source has, by the digest of its content. */
-  readonly changed: (sha256: string) => number | undefined;
+  readonly changed: ChangedFiles;
 };
 
 /**
@@ -47,7 +47,7 @@ export class ArchiveCopies {
     for (const { sha256, ...stretch } of await this.#members(layer.spool, { offset, size })) {
       const add = (from: CopiedMember['from']) => copies.push({ kind: 'copied', ...stretch, from });
       const source = chooser.holding(sha256);
-      const file = source === undefined ? changed(sha256) : undefined;
+      const file = source === undefined ? changed.holding(sha256) : undefined;
       if (source !== undefined) add(source);
       else if (file !== undefined && file > index) add({ file });
     }

@@ -1,9 +1,9 @@
 import { encoderBytes, type Recompression } from '../../shared/delta/machine-class.ts';
 import { ArchiveCopies, type CopiedMember, type FoundPart, withCopies } from './archive-copies.ts';
 import { type Base, Bases, type Place } from './bases.ts';
+import { ChangedFiles } from './changed-files.ts';
 import type { FoundMatches, Stretch } from './delta-work.ts';
 import { type FilePlan, type PlanOptions, planFile } from './file-plans.ts';
-import { HashTable } from './hash-table.ts';
 import type { KeptRecipes } from './kept-recipes.ts';
 import type { OpenedPart, OpenedStream, SpooledStretch } from './open-packed.ts';
 import type { SourceContent } from './source-store.ts';
@@ -50,13 +50,7 @@ export type OwnPlanOptions = PlanOptions & {
 
 /** Files smaller than this, in bytes, are not opened. */
 const MIN_OPENED = 64;
-/** Encoders that take much are worth it from this size of a file on, in bytes. */
-const MIN_DEAR = 1024 * 1024;
 const MIN_MATCHED = 48;
-/** From so many bytes of files on that may bring new content, it is bulk. */
-const MIN_BULK = 20 * 1024 * 1024;
-/** Files of this size are large programs, in bytes: what is new of them is worth its time. */
-const MIN_PROGRAM = 8 * 1024 * 1024;
 /**
  * Most bytes that a file may hold once it is opened, and most that all of them may together: this
  * many times what they are as they stand, besides what any may have.
@@ -72,20 +66,12 @@ export class OwnPlans {
   readonly #layer: TargetLayer;
   readonly #options: OwnPlanOptions;
   readonly #plans = new Map<number, Promise<OwnPlan>>();
-  /** Files that no source has, by the digest of their content. */
-  readonly #changed = new HashTable();
-  /** Those of them that are large. */
-  readonly #large: number[] = [];
+  readonly #changed: ChangedFiles;
   /** Sources by the number of their content and how they were opened. */
   readonly #opened = new Map<string, Promise<readonly OpenedPart[] | undefined>>();
   /** Files that were opened beforehand, by their number. */
   readonly #prepared = new Map<number, readonly FoundPart[] | undefined>();
   readonly #copies: ArchiveCopies;
-  /**
-   * Whether much is new, which takes too long to be packed for the least bytes: as in a major release,
-   * whose files are like nothing before, or where compressed files stay as they are.
-   */
-  readonly isBulk: boolean;
   #next = 0;
   /** How many bytes may still be opened. */
   #allowance: number;
@@ -93,27 +79,14 @@ export class OwnPlans {
   constructor(layer: TargetLayer, options: OwnPlanOptions) {
     this.#layer = layer;
     this.#options = options;
-    this.#copies = new ArchiveCopies({
-      layer,
-      ...options,
-      changed: (sha256) => this.#with(sha256),
-    });
+    this.#changed = new ChangedFiles(layer, options.chooser, options.machines !== undefined);
+    this.#copies = new ArchiveCopies({ layer, ...options, changed: this.#changed });
     this.#allowance = 4 * MAX_OPENED.any + MAX_OPENED.layer * layer.spool.size;
-    let newBytes = 0;
-    for (let i = 0; i < layer.files.length; i += 1) {
-      const file = layer.files.at(i) as TargetFile;
-      if (options.chooser.same(file) !== undefined) continue;
-      if (newBytes < MIN_BULK && this.#mayBeNew(file)) newBytes += file.size;
-      if (options.machines === undefined) continue;
-      this.#changed.set(keyOf(file.facts.sha256), i);
-      if (file.size >= MIN_DEAR) this.#large.push(i);
-    }
-    this.isBulk = newBytes >= MIN_BULK;
   }
 
-  #mayBeNew(file: TargetFile): boolean {
-    const { machines, chooser } = this.#options;
-    return machines === undefined ? file.size < MIN_PROGRAM : !chooser.knowsLike(file);
+  /** Whether much is new, as {@link ChangedFiles.isBulk} has it. */
+  get isBulk(): boolean {
+    return this.#changed.isBulk;
   }
 
   /**
@@ -124,7 +97,7 @@ export class OwnPlans {
     const { machines, pool, workerBytes, aloneBytes } = this.#options;
     if (machines === undefined || encoderBytes(machines) <= workerBytes) return;
     const dear: number[] = [];
-    const large = this.#large.values();
+    const large = this.#changed.large.values();
     const work = async () => {
       for (const index of large) {
         const { parts, dearest } = await this.#open(
@@ -229,7 +202,7 @@ export class OwnPlans {
     }
     const like = found?.like;
     const shared = part.members.flatMap(({ offset, size, sha256 }) => {
-      const file = this.#with(sha256);
+      const file = this.#changed.holding(sha256);
       return file === undefined ? [] : [{ offset, size, file }];
     });
     return { kind: 'packed', stream: part, shared, ...(like === undefined ? {} : { like }) };
@@ -240,13 +213,6 @@ export class OwnPlans {
     const found = await this.#like(fresh, at);
     const like = found === undefined ? {} : { like: found.like };
     return { kind: 'raw' as const, offset, size, ...like };
-  }
-
-  /** The number of a changed file with such a content. */
-  #with(sha256: string): number | undefined {
-    const file = this.#changed.get(keyOf(sha256));
-    const isSame = file !== undefined && this.#layer.files.at(file)?.facts.sha256 === sha256;
-    return isSame ? file : undefined;
   }
 
   /** How a stretch is like its base, and what it would cost, in bytes before they are packed. */
@@ -310,9 +276,4 @@ export class OwnPlans {
 
 function isParsed(part: FoundPart): boolean {
   return part.kind === 'packed' && part.format === 'zstd-parse';
-}
-
-/** What is looked up of a digest in hex digits: its first 52 bits. */
-function keyOf(sha256: string): number {
-  return Number.parseInt(sha256.slice(0, 13), 16);
 }

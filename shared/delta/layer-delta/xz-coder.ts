@@ -3,6 +3,8 @@ import { loadLiblzma, XzPacker, XzUnpacker } from '../../recompress/xz/liblzma.t
 import { invalidDelta } from './bytes.ts';
 import type { StreamPacker, StreamUnpacker } from './coder.ts';
 
+/** The magic bytes of xz and the flags of a stream without a check. */
+const PLAIN_START = Buffer.from('fd377a585a000000', 'hex');
 /** What liblzma takes besides the dictionary, in bytes. */
 const OVERHEAD = 1024 * 1024;
 /** What `xz` has for a dictionary, by its base-2 logarithm; the lower presets alone would be quick ones. */
@@ -18,8 +20,12 @@ const PRESETS: ReadonlyMap<number, { readonly preset: number; readonly isExtreme
 export function openXzUnpacker(dictionaryLog: number): StreamUnpacker {
   const unpacker = opened((lzma) => new XzUnpacker(lzma, 2 ** dictionaryLog + OVERHEAD));
   let buffer = new Uint8Array(0);
+  let isOpen = false;
   const unpackAll = async (packed: Uint8Array, length: number) => {
     const xz = await unpacker.coder;
+    if (!isOpen && !isPlain(packed))
+      throw invalidDelta('a stream of the delta is xz of another kind');
+    isOpen = true;
     let filled = 0;
     for (const bytes of xz.feed(packed)) {
       if (filled + bytes.length > length) {
@@ -52,6 +58,11 @@ export function openXzPacker(dictionaryLog: number): StreamPacker {
     pack: async (bytes) => (await packer.coder).pack(bytes),
     close: packer.close,
   };
+}
+
+/** Whether an xz stream has no check, and its first block no sizes and LZMA2 alone. */
+function isPlain(packed: Uint8Array): boolean {
+  return PLAIN_START.equals(packed.subarray(0, 8)) && packed[13] === 0 && packed[14] === 0x21;
 }
 
 type Closable = { close(): void };

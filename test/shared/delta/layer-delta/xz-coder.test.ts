@@ -87,6 +87,18 @@ describe('streams packed by LZMA', () => {
     });
   });
 
+  it('are refused when they are xz of another kind', async () => {
+    const [one] = (await packed(TEXT)) as [Buffer];
+    const checked = Buffer.from(one);
+    checked[7] = 1;
+    checked.writeUInt32LE(crc32(checked.subarray(6, 8)), 8);
+    const refused = kept(openXzUnpacker(20)).unpack(checked, TEXT.length);
+    await expect(refused).rejects.toMatchObject({
+      code: 'DELTA_INVALID',
+      message: expect.stringContaining('another kind'),
+    });
+  });
+
   it('are refused when they end', async () => {
     const [one] = (await packed(TEXT)) as [Buffer];
     // The end of the block, its index of no sizes that fit, and the rest of the stream's end.
