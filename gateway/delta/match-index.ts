@@ -49,7 +49,6 @@ export function indexBytes(length: number): number {
 
 /** Every how many bytes the old side is indexed: large files coarsely. */
 function stepFor(length: number): number {
-  if (length <= 1024 * 1024) return 1;
   if (length < 4 * 1024 * 1024) return 2;
   return length < 24 * 1024 * 1024 ? 4 : 8;
 }

@@ -7,12 +7,11 @@ import type { StreamPacker, StreamUnpacker } from './coder.ts';
 const PLAIN_START = Buffer.from('fd377a585a000000', 'hex');
 /** What liblzma takes besides the dictionary, in bytes. */
 const OVERHEAD = 1024 * 1024;
-/** What `xz` has for a dictionary, by its base-2 logarithm; the lower presets alone would be quick ones. */
+/** What `xz` has for a dictionary, by its base-2 logarithm; preset 1 by itself would be a quick one. */
 const PRESETS: ReadonlyMap<number, { readonly preset: number; readonly isExtreme: boolean }> =
   new Map([
     [20, { preset: 1, isExtreme: true }],
-    [21, { preset: 2, isExtreme: true }],
-    [22, { preset: 3, isExtreme: true }],
+    [22, { preset: 4, isExtreme: false }],
     [23, { preset: 6, isExtreme: false }],
   ]);
 
@@ -49,7 +48,7 @@ export function openXzUnpacker(dictionaryLog: number): StreamUnpacker {
   };
 }
 
-/** Packs a stream with a dictionary of 2 to the `dictionaryLog` bytes, 20 to 23. */
+/** Packs a stream with a dictionary of 2 to the `dictionaryLog` bytes: 20, 22 or 23. */
 export function openXzPacker(dictionaryLog: number): StreamPacker {
   const found = PRESETS.get(dictionaryLog);
   if (found === undefined) throw new RangeError(`no preset has a dictionary of ${dictionaryLog}`);
