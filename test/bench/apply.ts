@@ -4,7 +4,8 @@
  * written to a file. Run: `node test/bench/apply.ts`; needed are GNU time and tar-patch.
  */
 import { createReadStream } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -37,6 +38,8 @@ try {
   const program = join(work, 'apply-layers.mjs');
   const options = { bundle: true, platform: 'node', format: 'esm', logLevel: 'error' } as const;
   await build({ ...options, entryPoints: [PROGRAM], outfile: program });
+  const wasm = createRequire(import.meta.url).resolve('node-liblzma/wasm/liblzma.wasm');
+  await copyFile(wasm, join(work, 'liblzma.wasm'));
   const made = await Promise.all(FORMATS.map(({ args }, i) => create(pair.folder, `d${i}`, args)));
   const costs = new Map<string, Cost[]>();
   for (let round = 0; round < ROUNDS; round += 1) {

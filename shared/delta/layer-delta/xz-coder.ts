@@ -74,7 +74,8 @@ function opened<T extends Closable>(open: (lzma: Awaited<ReturnType<typeof loadL
   return { coder, close: () => void coder.then((one) => one.close()).catch(() => {}) };
 }
 
+/** What liblzma says of the bytes is said of the delta; what it is not there for is another matter. */
 function unpackError(thrown: unknown): unknown {
-  const isOwn = thrown instanceof SnapgateError && thrown.code !== 'INTERNAL';
-  return isOwn ? thrown : invalidDelta('a stream of the delta is not valid xz', thrown);
+  const isDamaged = thrown instanceof SnapgateError && thrown.code === 'INTERNAL';
+  return isDamaged ? invalidDelta('a stream of the delta is not valid xz', thrown) : thrown;
 }
