@@ -24,7 +24,7 @@ function koffiInside(native: string): Plugin {
 }
 
 /** Puts liblzma's WebAssembly into the bundle, which has no file beside it to read it from. */
-const liblzmaInside: Plugin = {
+export const liblzmaInside: Plugin = {
   name: 'liblzma-inside',
   setup({ onLoad }) {
     onLoad({ filter: /node-liblzma\/lib\/wasm\/bindings\.js$/ }, ({ path }) => {

@@ -1,3 +1,4 @@
+import { baseName } from '../delta/entry-path.ts';
 /** A thing of a treemap; its area follows `bytes`. */
 export type TreemapItem = { readonly name: string; readonly group: string; readonly bytes: number };
 
@@ -86,7 +87,7 @@ function drawn({ name, bytes }: TreemapItem, { x, y, width, height }: Box, colou
   const hint = `<title>${escaped(name)}: ${bytes} bytes</title>`;
   const rect = `<rect ${place} fill="${colour}" stroke="white">${hint}</rect>`;
   if (width < MIN_TEXT.width || height < MIN_TEXT.height) return rect;
-  const text = name.slice(name.lastIndexOf('/') + 1).slice(0, Math.floor(width / 7));
+  const text = baseName(name).slice(0, Math.floor(width / 7));
   return `${rect}<text x="${number(x + 3)}" y="${number(y + 12)}" fill="white">${escaped(text)}</text>`;
 }
 

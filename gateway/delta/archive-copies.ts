@@ -1,7 +1,7 @@
 import { readCpioEntry } from '../../shared/recompress/cpio.ts';
-import { lastPart } from './bases.ts';
 import type { ChangedFiles } from './changed-files.ts';
 import type { Stretch } from './delta-work.ts';
+import { baseName } from './entry-path.ts';
 import { MAX_STREAMS, type OpenedPart } from './open-packed.ts';
 import type { Source, SourceChooser } from './source-choice.ts';
 import type { SourceStore } from './source-store.ts';
@@ -57,9 +57,9 @@ export class ArchiveCopies {
   /** Where those members of a file of the source begin that nothing is compared with then. */
   async counterparts(content: Stretch, copies: readonly CopiedMember[]): Promise<number[]> {
     if (copies.length === 0) return [];
-    const names = new Set(copies.map(({ name }) => lastPart(name)));
+    const names = new Set(copies.map(({ name }) => baseName(name)));
     const members = await this.#members(this.#archives.store.spool, content);
-    return members.flatMap(({ name, offset }) => (names.has(lastPart(name)) ? [offset] : []));
+    return members.flatMap(({ name, offset }) => (names.has(baseName(name)) ? [offset] : []));
   }
 
   async #members(spool: SpoolFile, { offset, size }: Stretch) {

@@ -1,3 +1,4 @@
+import { baseName } from './entry-path.ts';
 import type { OpenedPart, OpenedStream, SpooledStretch } from './open-packed.ts';
 import type { Source } from './source-choice.ts';
 
@@ -26,6 +27,7 @@ const MIN_REACH = 64 * 1024;
 export class Bases {
   readonly #whole: Base;
   readonly #streams: readonly OpenedStream[];
+  /** Also by the last part alone: folders of an archive tell the version of the kernel. */
   readonly #byName = new Map<string, OpenedStream>();
   #place = 0;
   #guesses = 0;
@@ -40,7 +42,7 @@ export class Bases {
     this.#streams = (sourceParts ?? []).filter((part) => part.kind === 'packed');
     for (const stream of this.#streams.toReversed()) {
       if (stream.name === undefined) continue;
-      this.#byName.set(lastPart(stream.name), stream);
+      this.#byName.set(baseName(stream.name), stream);
     }
     for (const stream of this.#streams) {
       if (stream.name !== undefined) this.#byName.set(stream.name, stream);
@@ -66,7 +68,7 @@ export class Bases {
 
   #counterpart({ name }: OpenedStream): OpenedStream | undefined {
     const named =
-      name === undefined ? undefined : (this.#byName.get(name) ?? this.#byName.get(lastPart(name)));
+      name === undefined ? undefined : (this.#byName.get(name) ?? this.#byName.get(baseName(name)));
     return named ?? this.#streams[this.#place];
   }
 
@@ -77,9 +79,4 @@ export class Bases {
     const to = Math.min(spooled.size, this.#near + size + reach);
     return { file: spooled.file, offset: spooled.offset + from, size: to - from };
   }
-}
-
-/** Folders of an archive tell the version of the kernel. */
-export function lastPart(name: string): string {
-  return name.slice(name.lastIndexOf('/') + 1);
 }

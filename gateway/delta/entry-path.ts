@@ -14,6 +14,11 @@ export function linkParts(path: string): string[] {
   return parts(path);
 }
 
+/** The last part of a path, of any kind. */
+export function baseName(path: string): string {
+  return path.slice(path.lastIndexOf('/') + 1);
+}
+
 function parts(path: string): string[] {
   const found = path.split('/').filter((part) => part !== '' && part !== '.');
   if (found.includes('..')) throw outside(path, "holds '..'");

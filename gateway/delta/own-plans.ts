@@ -24,7 +24,7 @@ export type PlannedPart =
       /** Files of the same layer that stand in the content, by their place in it. */
       readonly shared: readonly SharedFile[];
     }
-  | CopiedMember;
+  | (CopiedMember & { readonly like?: never });
 
 /** A base and three numbers for each match: old offset, new offset, length. */
 export type Likeness = { readonly base: Base; readonly matches: Float64Array };

@@ -96,9 +96,14 @@ export class RunWriter {
     end: number,
   ): Generator<ContentChunk, void, void> {
     for (let at = start; at < end; ) {
-      const isCode = code.some(([first, last]) => first <= at && at < last);
-      const edges = code.flat().filter((edge) => edge > at);
-      const bytes = this.#new.subarray(0, Math.min(CHUNK, end - at, ...edges.map((e) => e - at)));
+      let isCode = false;
+      let to = Math.min(end, at + CHUNK);
+      for (const [first, last] of code) {
+        if (first <= at && at < last) isCode = true;
+        if (at < first) to = Math.min(to, first);
+        else if (at < last) to = Math.min(to, last);
+      }
+      const bytes = this.#new.subarray(0, to - at);
       this.#file(from.file).read(bytes, from.offset + at);
       out.literal(bytes, isCode ? FILTER.X86_64 : FILTER.NONE, made + at);
       yield* out.takeFull();

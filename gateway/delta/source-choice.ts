@@ -1,3 +1,4 @@
+import { baseName } from './entry-path.ts';
 import { HashGroups, hashOf } from './hash-table.ts';
 import { resemblance } from './sketch.ts';
 import type { SourceContent, SourceStore } from './source-store.ts';
@@ -152,10 +153,6 @@ export class SourceChooser {
     }
     return [...counts].filter(([, count]) => count >= least).map(([content]) => content);
   }
-}
-
-function baseName(path: string): string {
-  return path.slice(path.lastIndexOf('/') + 1);
 }
 
 /** A path in which every number is the same: versions differ, the rest stays. */

@@ -4,7 +4,7 @@ import type { SourceFile } from '../../shared/delta/piece.ts';
 import type { Digest } from '../../shared/digest.ts';
 import type { TarEvent } from '../../shared/tar/reader.ts';
 import { HashTable, wideHashOf } from './hash-table.ts';
-import { SpoolFile, type SpoolWriter } from './spool-file.ts';
+import { SpoolFile, type SpoolWriter, stretchSource } from './spool-file.ts';
 
 /** Where the header stream of a layer stands in a spool file, in bytes. */
 export type HeaderStretch = {
@@ -130,15 +130,8 @@ export class SourceHeaders {
     return this.#firsts.findLastIndex((first) => first <= number);
   }
 
-  #file({ diffId, offset: start, size }: HeaderStretch): SourceFile {
-    return {
-      ...{ path: diffId, size },
-      read: (target, offset) => {
-        const count = Math.max(0, Math.min(target.length, size - offset));
-        this.#spool.read(target.subarray(0, count), start + offset);
-        return count;
-      },
-    };
+  #file({ diffId, ...stretch }: HeaderStretch): SourceFile {
+    return { path: diffId, ...stretchSource(this.#spool.read, stretch) };
   }
 }
 

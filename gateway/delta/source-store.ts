@@ -19,7 +19,7 @@ import {
 import { MergedTree } from './merged-tree.ts';
 import { contentsOf, PlacedContents, type SourceFiles, sortedFiles } from './source-files.ts';
 import { HeaderSpooler, SourceHeaders } from './source-headers.ts';
-import { type DiskBudget, SpoolFile, SpoolWriter } from './spool-file.ts';
+import { type DiskBudget, SpoolFile, SpoolWriter, stretchSource } from './spool-file.ts';
 import type { WorkerPool } from './worker-pool.ts';
 
 /** Largest sparse file that is a source, in bytes: its zeros are hashed like other content. */
@@ -154,15 +154,8 @@ export class SourceStore implements SourceTree {
       });
     }
     const content = this.contentOf(file);
-    const [start, size] = [this.contents.offset(content), this.contents.size(content)];
-    return {
-      ...{ path, size },
-      read: (target, offset) => {
-        const count = Math.max(0, Math.min(target.length, size - offset));
-        this.spool.read(target.subarray(0, count), start + offset);
-        return count;
-      },
-    };
+    const [offset, size] = [this.contents.offset(content), this.contents.size(content)];
+    return { path, ...stretchSource(this.spool.read, { offset, size }) };
   }
 
   async openHeaders(layer: Digest): Promise<SourceFile> {

@@ -112,7 +112,7 @@ export class ContentWork {
     planned: readonly PlannedPart[],
     from: SpooledStretch,
   ): Promise<PreparedContent> {
-    const path = planned.flatMap((one) => (one.kind === 'raw' && one.like) || [])[0]?.base.path;
+    const path = planned.find((part) => part.kind === 'raw' && part.like)?.like?.base.path;
     const sources: ContentSource[] = path === undefined ? [] : [this.#source(path)];
     const runs: Run[] = [];
     const parts: number[] = [];

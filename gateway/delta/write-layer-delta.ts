@@ -218,9 +218,7 @@ function isPlainPadding(padding: Uint8Array, size: number): boolean {
 
 /** The file of the source that a file is made of, if there is one. */
 function sourcePath(plan: OwnPlan): string | undefined {
-  if (plan.kind === 'opened') {
-    return plan.parts.flatMap((part) => (part.kind !== 'copied' && part.like) || [])[0]?.base.path;
-  }
+  if (plan.kind === 'opened') return plan.parts.find((part) => part.like)?.like?.base.path;
   return plan.kind === 'new' ? undefined : plan.source.path;
 }
 

@@ -4,12 +4,12 @@
  * written to a file. Run: `node test/bench/apply.ts`; needed are GNU time and tar-patch.
  */
 import { createReadStream } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { liblzmaInside } from '../../deploy/package/bundle.ts';
 import { LayoutStore } from '../../gateway/layout/layout-store.ts';
 import { readDelta } from '../../gateway/plan/read-delta.ts';
 import { formatBytes, formatTable } from '../../shared/cli/format.ts';
@@ -37,9 +37,8 @@ try {
   const headers = await writeHeaders(layers);
   const program = join(work, 'apply-layers.mjs');
   const options = { bundle: true, platform: 'node', format: 'esm', logLevel: 'error' } as const;
-  await build({ ...options, entryPoints: [PROGRAM], outfile: program });
-  const wasm = createRequire(import.meta.url).resolve('node-liblzma/wasm/liblzma.wasm');
-  await copyFile(wasm, join(work, 'liblzma.wasm'));
+  const plugins = [liblzmaInside];
+  await build({ ...options, entryPoints: [PROGRAM], outfile: program, plugins });
   const made = await Promise.all(FORMATS.map(({ args }, i) => create(pair.folder, `d${i}`, args)));
   const costs = new Map<string, Cost[]>();
   for (let round = 0; round < ROUNDS; round += 1) {

@@ -7,6 +7,7 @@ import {
 import { SnapgateError } from '../../errors.ts';
 import { invalidDelta } from './bytes.ts';
 import { CODER, type StreamCoder } from './header.ts';
+import { UnpackedBytes } from './unpacked-bytes.ts';
 import { openXzPacker, openXzUnpacker } from './xz-coder.ts';
 
 /** Unpacks one stream, segment after segment, from one checkpoint to the next. */
@@ -36,9 +37,7 @@ export function openUnpacker({ coder, parameter }: StreamCoder): StreamUnpacker 
 
 class ZstdUnpacker implements StreamUnpacker {
   readonly #zstd: ZstdDecompress;
-  #buffer: Uint8Array = new Uint8Array(0);
-  #target: Uint8Array = new Uint8Array(0);
-  #filled = 0;
+  readonly #unpacked = new UnpackedBytes();
   #error: unknown;
   #fail: ((error: unknown) => void) | undefined;
 
@@ -52,9 +51,7 @@ class ZstdUnpacker implements StreamUnpacker {
   }
 
   async unpack(packed: Uint8Array, length: number): Promise<Uint8Array> {
-    if (this.#buffer.length < length) this.#buffer = new Uint8Array(length);
-    this.#target = this.#buffer.subarray(0, length);
-    this.#filled = 0;
+    this.#unpacked.start(length);
     const before = this.#zstd.bytesWritten;
     await new Promise<void>((resolve, reject) => {
       this.#fail = reject;
@@ -63,10 +60,7 @@ class ZstdUnpacker implements StreamUnpacker {
     });
     // The decoder passes over what follows the end of a frame.
     const used = this.#zstd.bytesWritten - before;
-    if (this.#filled < length || used !== packed.length) {
-      throw invalidDelta('a stream of the delta unpacks to fewer bytes than it declares');
-    }
-    return this.#target;
+    return this.#unpacked.whole(used === packed.length);
   }
 
   close(): void {
@@ -74,13 +68,12 @@ class ZstdUnpacker implements StreamUnpacker {
   }
 
   #take(chunk: Buffer): void {
-    if (this.#filled + chunk.length > this.#target.length) {
-      this.#stop(invalidDelta('a stream of the delta unpacks to more bytes than it declares'));
+    try {
+      this.#unpacked.add(chunk);
+    } catch (thrown) {
+      this.#stop(thrown);
       this.#zstd.destroy();
-      return;
     }
-    this.#target.set(chunk, this.#filled);
-    this.#filled += chunk.length;
   }
 
   #stop(error: unknown): void {

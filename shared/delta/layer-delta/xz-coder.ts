@@ -2,6 +2,7 @@ import { SnapgateError } from '../../errors.ts';
 import { loadLiblzma, XzPacker, XzUnpacker } from '../../recompress/xz/liblzma.ts';
 import { invalidDelta } from './bytes.ts';
 import type { StreamPacker, StreamUnpacker } from './coder.ts';
+import { UnpackedBytes } from './unpacked-bytes.ts';
 
 /** The magic bytes of xz and the flags of a stream without a check. */
 const PLAIN_START = Buffer.from('fd377a585a000000', 'hex');
@@ -18,32 +19,23 @@ const PRESETS: ReadonlyMap<number, { readonly preset: number; readonly isExtreme
 /** Unpacks a stream with a dictionary of up to 2 to the `dictionaryLog` bytes. */
 export function openXzUnpacker(dictionaryLog: number): StreamUnpacker {
   const unpacker = opened((lzma) => new XzUnpacker(lzma, 2 ** dictionaryLog + OVERHEAD));
-  let buffer = new Uint8Array(0);
+  const unpacked = new UnpackedBytes();
   let isOpen = false;
   const unpackAll = async (packed: Uint8Array, length: number) => {
     const xz = await unpacker.coder;
-    if (!isOpen && !isPlain(packed))
+    if (!isOpen && !isPlain(packed)) {
       throw invalidDelta('a stream of the delta is xz of another kind');
+    }
     isOpen = true;
-    let filled = 0;
-    for (const bytes of xz.feed(packed)) {
-      if (filled + bytes.length > length) {
-        throw invalidDelta('a stream of the delta unpacks to more bytes than it declares');
-      }
-      buffer.set(bytes, filled);
-      filled += bytes.length;
-    }
-    if (filled < length) {
-      throw invalidDelta('a stream of the delta unpacks to fewer bytes than it declares');
-    }
+    unpacked.start(length);
+    for (const bytes of xz.feed(packed)) unpacked.add(bytes);
+    const whole = unpacked.whole(true);
     if (xz.ended) throw invalidDelta('a stream of the delta ends, and must not');
-    return buffer.subarray(0, length);
+    return whole;
   };
   return {
-    unpack(packed, length) {
-      if (buffer.length < length) buffer = new Uint8Array(length);
-      return unpackAll(packed, length).catch((thrown) => Promise.reject(unpackError(thrown)));
-    },
+    unpack: (packed, length) =>
+      unpackAll(packed, length).catch((thrown) => Promise.reject(unpackError(thrown))),
     close: unpacker.close,
   };
 }

@@ -1,21 +1,11 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { describeContent } from '../../../gateway/delta/describe.ts';
 import { resemblance } from '../../../gateway/delta/sketch.ts';
 import { LayoutStore } from '../../../gateway/layout/layout-store.ts';
 import { makeDelta } from '../../support/made-delta.ts';
+import { temporaryFolder } from '../../support/temporary-folder.ts';
 import { putTinyImage } from '../../support/tiny-image.ts';
-
-let dir: string;
-let store: LayoutStore;
-beforeEach(async () => {
-  dir = await mkdtemp(join(tmpdir(), 'snapgate-source-choice-'));
-  store = await LayoutStore.create(join(dir, 'images'));
-});
-afterEach(() => rm(dir, { recursive: true, force: true }));
 
 function noise(seed: string, length: number): Buffer {
   return createHash('shake256', { outputLength: length }).update(seed).digest();
@@ -39,7 +29,9 @@ function sharingOneSample(old: Buffer): Buffer {
 }
 
 describe('the choice of a source', () => {
-  it('finds one of another name by a single sample', async () => {
+  it('finds one of another name by a single sample', async (ctx) => {
+    const dir = await temporaryFolder(ctx);
+    const store = await LayoutStore.create(`${dir}/images`);
     const old = noise('old', 40_000);
     await putTinyImage(store, [{ 'usr/bin/tool': old }], { tag: 'v1' });
     await putTinyImage(store, [{ 'usr/lib/other.so': sharingOneSample(old) }], { tag: 'v2' });
