@@ -8,32 +8,24 @@ import type { Signer } from '../../../gateway/signing/signer.ts';
 import { delegate, removeTarget } from '../../../gateway/tuf/edit.ts';
 import { rotate } from '../../../gateway/tuf/rotate.ts';
 import { addSignature } from '../../../gateway/tuf/sign.ts';
-import { createTransport } from '../../../host-client/net/transport.ts';
-import { Repository } from '../../../shared/registry/repository.ts';
+import type { Repository } from '../../../shared/registry/repository.ts';
 import { encodeMetadata, parseMetadata, tufKey } from '../../../shared/tuf/metadata.ts';
 import { roleFile } from '../../../shared/tuf/roles.ts';
-import {
-  fleetSkipReason,
-  IMAGE_NAME,
-  type MachineState,
-  TestMachine,
-} from '../../support/fleet.ts';
-import { type HostileRegistry, startHostileRegistry } from '../../support/hostile-registry.ts';
-import { startRegistry, type TestRegistry } from '../../support/registry.ts';
+import { refused, useAttackedMachine } from '../../support/attacked-machine.ts';
+import { IMAGE_NAME, type MachineState, type TestMachine } from '../../support/fleet.ts';
+import type { HostileRegistry } from '../../support/hostile-registry.ts';
 import { makeBundle, makeKey, putBundle } from '../../support/signatures.ts';
 import { putTinyImage, type TinyImage } from '../../support/tiny-image.ts';
 import { newSigner, roleOf, TestTuf } from '../../support/tuf.ts';
 
 const PATH = 'os/image/stable';
 const DAY_MS = 86_400_000;
-const skip = fleetSkipReason();
+const attacked = useAttackedMachine();
 const release = makeKey();
 const idOf = (signer: Signer) => tufKey(signer.publicKey).keyID;
 let dir: string;
-let registry: TestRegistry;
 let hostile: HostileRegistry;
 let store: Repository;
-let close: () => void;
 let machine: TestMachine;
 let tuf: TestTuf;
 let names = 0;
@@ -89,11 +81,6 @@ async function policy(more: object = {}): Promise<void> {
   });
 }
 
-const attacked = async () => (await machine.snaphost('update')).json;
-const refused = (code: string, message: string | RegExp = '') => ({
-  error: { code, message: expect.stringMatching(message) },
-});
-
 /** Changes the metadata of a role and signs it with keys of the thief's choice. */
 async function forge(
   kind: 'root' | 'targets' | 'snapshot' | 'timestamp',
@@ -110,29 +97,18 @@ async function forge(
 }
 
 beforeAll(async () => {
-  if (skip !== undefined) return;
+  if (attacked.skip !== undefined) return;
   dir = await mkdtemp(join(tmpdir(), 'snapgate-channel-attacks-'));
-  registry = await startRegistry();
-  hostile = await startHostileRegistry(registry.url);
-  const connections = createTransport();
-  close = connections.close;
-  const baseUrl = new URL(registry.url);
-  store = new Repository({ transport: connections.transport, baseUrl, repository: 'os/image' });
-  machine = await TestMachine.create(hostile.url, undefined);
+  ({ machine, hostile, store } = attacked);
   older = await publish('version 1');
   current = await publish('version 2');
 });
 afterAll(async () => {
-  if (skip !== undefined) return;
-  await machine.remove();
-  await hostile.close();
-  await registry.stop();
-  close();
+  if (attacked.skip !== undefined) return;
   await rm(dir, { recursive: true, force: true });
 });
 /** Each attack begins with a repository of its own, whose second statement the machine follows. */
-beforeEach(async (ctx) => {
-  ctx.skip(skip !== undefined, skip);
+beforeEach(async () => {
   names += 1;
   tuf = await TestTuf.create(join(dir, `tuf${names}`));
   await state(older);
@@ -141,18 +117,18 @@ beforeEach(async (ctx) => {
   await tuf.publish();
   honest();
   await policy();
-  expect(await attacked()).toMatchObject({ to: current.stored.digest });
+  expect(await attacked.update()).toMatchObject({ to: current.stored.digest });
   before = await machine.state();
 });
 afterEach(async () => {
-  if (skip !== undefined) return;
+  if (attacked.skip !== undefined) return;
   expect(await machine.state()).toEqual(before);
 });
 
 describe('a channel', () => {
   it('whose tag was moved back to an older signed image', async () => {
     await store.putManifest(older.stored, 'stable');
-    expect(await attacked()).toMatchObject({ to: current.stored.digest, method: 'none' });
+    expect(await attacked.update()).toMatchObject({ to: current.stored.digest, method: 'none' });
     expect((await machine.snaphost('status')).json).toMatchObject({
       channel: { path: PATH, digest: current.stored.digest, statement: 3, floor: null },
     });
@@ -162,9 +138,11 @@ describe('a channel', () => {
     const old = await newest('timestamp');
     await tuf.stateChannel('os/other/a', older.stored);
     await tuf.publish();
-    expect(await attacked()).toMatchObject({ method: 'none' });
+    expect(await attacked.update()).toMatchObject({ method: 'none' });
     instead.set(old.name, old.bytes);
-    expect(await attacked()).toMatchObject(refused('METADATA_ROLLBACK', /timestamp version/));
+    expect(await attacked.update()).toMatchObject(
+      refused('METADATA_ROLLBACK', /timestamp version/),
+    );
   });
 
   it('whose snapshot forgets what it named before', async () => {
@@ -174,7 +152,7 @@ describe('a channel', () => {
     instead.set('9.snapshot.json', await forge('snapshot', { version, meta }, [snapshot]));
     const named = { 'snapshot.json': { version } };
     instead.set('timestamp.json', await forge('timestamp', { version, meta: named }, [timestamp]));
-    expect(await attacked()).toMatchObject(refused('METADATA_ROLLBACK', /targets\.json/));
+    expect(await attacked.update()).toMatchObject(refused('METADATA_ROLLBACK', /targets\.json/));
   });
 
   it('that is frozen', async () => {
@@ -185,7 +163,7 @@ describe('a channel', () => {
     // The same repository on a machine that has seen nothing newer.
     names += 1;
     await policy({ maximumAgeSeconds: 3600 });
-    expect(await attacked()).toMatchObject(refused('METADATA_FROZEN', /was signed at/));
+    expect(await attacked.update()).toMatchObject(refused('METADATA_FROZEN', /was signed at/));
   });
 
   it('that expired', async () => {
@@ -194,7 +172,7 @@ describe('a channel', () => {
     await tuf.online();
     names += 1;
     await policy();
-    expect(await attacked()).toMatchObject(refused('METADATA_EXPIRED', /timestamp/));
+    expect(await attacked.update()).toMatchObject(refused('METADATA_EXPIRED', /timestamp/));
     expect((await machine.snaphost('policy', 'test')).json).toMatchObject({
       ...{ accepted: false, manifests: [] },
       channel: { path: PATH, digest: null, refusal: { code: 'METADATA_EXPIRED' } },
@@ -206,19 +184,25 @@ describe('a channel', () => {
     await tuf.stateChannel('os/other/a', older.stored);
     await tuf.publish();
     instead.set((await newest('targets')).name, old.bytes);
-    expect(await attacked()).toMatchObject(refused('METADATA_MISMATCH', /Expected (hash|length)/));
+    expect(await attacked.update()).toMatchObject(
+      refused('METADATA_MISMATCH', /Expected (hash|length)/),
+    );
   });
 
   it('whose next root too few have signed', async () => {
     const { root } = tuf.keys;
     instead.set('2.root.json', await forge('root', { version: 2 }, [root[0], newSigner()]));
-    expect(await attacked()).toMatchObject(refused('METADATA_UNSIGNED', /root was signed by 1\/2/));
+    expect(await attacked.update()).toMatchObject(
+      refused('METADATA_UNSIGNED', /root was signed by 1\/2/),
+    );
   });
 
   it('whose next root leaves one out', async () => {
     const { root } = tuf.keys;
     instead.set('2.root.json', await forge('root', { version: 3 }, root.slice(0, 2)));
-    expect(await attacked()).toMatchObject(refused('METADATA_MISMATCH', /Expected version 2/));
+    expect(await attacked.update()).toMatchObject(
+      refused('METADATA_MISMATCH', /Expected version 2/),
+    );
   });
 
   it('that a revoked key speaks of', async () => {
@@ -240,10 +224,14 @@ describe('a channel', () => {
       'timestamp.json',
       await forge('timestamp', { version: 9, meta: named }, [timestamp]),
     );
-    expect(await attacked()).toMatchObject(refused('METADATA_UNSIGNED', /targets was signed by 0/));
+    expect(await attacked.update()).toMatchObject(
+      refused('METADATA_UNSIGNED', /targets was signed by 0/),
+    );
     // That the key is gone stays known, although nothing else was taken.
     instead.set('2.root.json', undefined);
-    expect(await attacked()).toMatchObject(refused('METADATA_UNSIGNED', /targets was signed by 0/));
+    expect(await attacked.update()).toMatchObject(
+      refused('METADATA_UNSIGNED', /targets was signed by 0/),
+    );
   });
 
   it('that a role speaks of to which only others were delegated', async () => {
@@ -259,7 +247,7 @@ describe('a channel', () => {
     claim.targets = { [PATH]: stolen };
     await tuf.folder.stage('apps', new Metadata(Targets.fromJSON(claim)));
     await tuf.publish([team]);
-    expect(await attacked()).toMatchObject(refused('CHANNEL_UNKNOWN'));
+    expect(await attacked.update()).toMatchObject(refused('CHANNEL_UNKNOWN'));
   });
 
   it('stated with another length or another config', async () => {
@@ -267,10 +255,12 @@ describe('a channel', () => {
     const about = { digest, mediaType: older.stored.mediaType };
     await tuf.stateChannel(PATH, { ...about, bytes: bytes.subarray(1) }, { config: older.config });
     await tuf.publish();
-    expect(await attacked()).toMatchObject(refused('METADATA_MISMATCH', /bytes where/));
+    expect(await attacked.update()).toMatchObject(refused('METADATA_MISMATCH', /bytes where/));
     await tuf.stateChannel(PATH, older.stored, { config: current.config });
     await tuf.publish();
-    expect(await attacked()).toMatchObject(refused('METADATA_MISMATCH', /does not name config/));
+    expect(await attacked.update()).toMatchObject(
+      refused('METADATA_MISMATCH', /does not name config/),
+    );
   });
 
   it('whose image is served as another one', async () => {
@@ -285,14 +275,14 @@ describe('a channel', () => {
       response.end(older.stored.bytes);
       return true;
     };
-    expect(await attacked()).toMatchObject(refused('DIGEST_INVALID'));
+    expect(await attacked.update()).toMatchObject(refused('DIGEST_INVALID'));
   });
 
   it('stated for an image that nobody signed', async () => {
     const unsigned = await putTinyImage(store, [{ 'etc/os': 'unsigned' }]);
     await state(unsigned);
     await tuf.publish();
-    expect(await attacked()).toMatchObject(refused('SIGNATURE_MISSING'));
+    expect(await attacked.update()).toMatchObject(refused('SIGNATURE_MISSING'));
     const { digest } = unsigned.stored;
     expect((await machine.snaphost('policy', 'test')).json).toMatchObject({
       ...{ accepted: false, channel: { digest, role: 'targets', statement: 4, refusal: null } },
@@ -313,7 +303,7 @@ describe('a channel', () => {
       more();
       return true;
     };
-    expect(await attacked()).toMatchObject(refused('LIMIT_EXCEEDED'));
+    expect(await attacked.update()).toMatchObject(refused('LIMIT_EXCEEDED'));
   });
 
   it('with metadata that drips', async () => {
@@ -327,7 +317,7 @@ describe('a channel', () => {
       timers.push(setInterval(() => response.write(' '), 300));
       return true;
     };
-    expect(await attacked()).toMatchObject(refused('UPSTREAM_TIMEOUT', /metadata/));
+    expect(await attacked.update()).toMatchObject(refused('UPSTREAM_TIMEOUT', /metadata/));
     for (const timer of timers) clearInterval(timer);
     await machine.configure(hostile.url);
   });
@@ -341,16 +331,16 @@ describe('a channel', () => {
       response.writeHead(200).end(root);
       return true;
     };
-    expect(await attacked()).toMatchObject(refused('METADATA_MISMATCH', /Expected version/));
+    expect(await attacked.update()).toMatchObject(refused('METADATA_MISMATCH', /Expected version/));
     expect(hostile.paths.length).toBeLessThan(10);
   });
 
   it('with a key twice in its metadata, or none at all', async () => {
     const { bytes } = await newest('timestamp');
     instead.set('timestamp.json', Buffer.from(String(bytes).replace('{', '{"signed":{},')));
-    expect(await attacked()).toMatchObject(refused('METADATA_INVALID', /twice/));
+    expect(await attacked.update()).toMatchObject(refused('METADATA_INVALID', /twice/));
     instead.set('timestamp.json', undefined);
-    expect(await attacked()).toMatchObject(refused('METADATA_MISSING'));
+    expect(await attacked.update()).toMatchObject(refused('METADATA_MISSING'));
   });
 
   it('fast-forwarded by a thief, recovers with new keys', async () => {
@@ -364,9 +354,9 @@ describe('a channel', () => {
       'timestamp.json',
       await forge('timestamp', { version: far, meta: named }, [timestamp]),
     );
-    expect(await attacked()).toMatchObject({ method: 'none' });
+    expect(await attacked.update()).toMatchObject({ method: 'none' });
     instead.clear();
-    expect(await attacked()).toMatchObject(refused('METADATA_ROLLBACK'));
+    expect(await attacked.update()).toMatchObject(refused('METADATA_ROLLBACK'));
     for (const role of ['snapshot', 'timestamp'] as const) {
       const heir = newSigner();
       const change = { add: [heir.publicKey], remove: [idOf(tuf.keys[role])], threshold: 1 };
@@ -374,6 +364,6 @@ describe('a channel', () => {
       tuf.keys[role] = heir;
       await tuf.publish();
     }
-    expect(await attacked()).toMatchObject({ to: current.stored.digest, method: 'none' });
+    expect(await attacked.update()).toMatchObject({ to: current.stored.digest, method: 'none' });
   });
 });

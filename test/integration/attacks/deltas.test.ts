@@ -1,20 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { createTransport } from '../../../host-client/net/transport.ts';
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { packTarDiff, type TarDiffWriter } from '../../../shared/delta/tar-diff-writer.ts';
 import type { StoredManifest } from '../../../shared/oci/content.ts';
 import { TAR_DIFF } from '../../../shared/oci/media-types.ts';
-import { Repository } from '../../../shared/registry/repository.ts';
-import {
-  fleetSkipReason,
-  IMAGE_NAME,
-  type MachineState,
-  TestMachine,
-} from '../../support/fleet.ts';
-import { type HostileRegistry, startHostileRegistry } from '../../support/hostile-registry.ts';
-import { startRegistry, type TestRegistry } from '../../support/registry.ts';
+import type { Repository } from '../../../shared/registry/repository.ts';
+import { useAttackedMachine } from '../../support/attacked-machine.ts';
+import { IMAGE_NAME, type MachineState, type TestMachine } from '../../support/fleet.ts';
+import type { HostileRegistry } from '../../support/hostile-registry.ts';
 import {
   makeBundle,
   makeKey,
@@ -31,16 +25,14 @@ import { collectBytes, putTinyImage, type TinyImage } from '../../support/tiny-i
  * None of them may change what results: either the image that the publisher signed, fetched whole,
  * or nothing.
  */
-const skip = fleetSkipReason();
 const [release, deltas, stranger] = [makeKey(), makeKey(), makeKey()];
 const LIBRARY = randomBytes(200_000);
 const PATH = 'usr/lib/lib.so';
 const LIMITS = { layerBytes: 8 * 1024 * 1024, windowLog: 21 };
-let registry: TestRegistry;
+const attacked = useAttackedMachine({ limits: LIMITS });
 let hostile: HostileRegistry;
 let store: Repository;
 let machine: TestMachine;
-let close: () => void;
 let held: TinyImage;
 let target: TinyImage;
 let before: Omit<MachineState, 'downloads'>;
@@ -97,13 +89,8 @@ function withholdLayers({ layers }: TinyImage) {
 }
 
 beforeAll(async () => {
-  if (skip !== undefined) return;
-  registry = await startRegistry();
-  hostile = await startHostileRegistry(registry.url);
-  const connections = createTransport();
-  close = connections.close;
-  const baseUrl = new URL(registry.url);
-  store = new Repository({ transport: connections.transport, baseUrl, repository: 'os/image' });
+  if (attacked.skip !== undefined) return;
+  ({ machine, hostile, store } = attacked);
   const policy = {
     version: 1,
     keys: { release: { pem: release.publicKey.pem }, deltas: { pem: deltas.publicKey.pem } },
@@ -114,19 +101,11 @@ beforeAll(async () => {
       },
     ],
   };
-  machine = await TestMachine.create(hostile.url, policy, { config: { limits: LIMITS } });
+  await machine.write('policy', policy);
   held = await publish('version 1');
   expect((await machine.snaphost('update')).status).toBe(0);
 });
-afterAll(async () => {
-  if (skip !== undefined) return;
-  await machine.remove();
-  await hostile.close();
-  await registry.stop();
-  close();
-});
-beforeEach(async (ctx) => {
-  ctx.skip(skip !== undefined, skip);
+beforeEach(async () => {
   hostile.tamper = undefined;
   serial += 1;
   target = await publish(`target ${serial}`);

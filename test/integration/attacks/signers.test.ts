@@ -1,15 +1,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { signManifest } from '../../../gateway/signing/sign-manifest.ts';
-import { createTransport } from '../../../host-client/net/transport.ts';
 import type { StoredManifest } from '../../../shared/oci/content.ts';
-import { Repository } from '../../../shared/registry/repository.ts';
-import {
-  fleetSkipReason,
-  IMAGE_NAME,
-  type MachineState,
-  TestMachine,
-} from '../../support/fleet.ts';
-import { startRegistry, type TestRegistry } from '../../support/registry.ts';
+import type { Repository } from '../../../shared/registry/repository.ts';
+import { refused, useAttackedMachine } from '../../support/attacked-machine.ts';
+import { IMAGE_NAME, type MachineState, type TestMachine } from '../../support/fleet.ts';
 import {
   makeBundle,
   makeKey,
@@ -19,17 +13,14 @@ import {
   putLegacy,
 } from '../../support/signatures.ts';
 import { startSigstore, type TestSigstore } from '../../support/sigstore.ts';
-import { putTinyImage } from '../../support/tiny-image.ts';
 
 const ISSUER = 'https://issuer.test';
 const SUBJECT = 'https://github.com/org/repo';
-const skip = fleetSkipReason();
+const attacked = useAttackedMachine();
 const [release, stranger] = [makeKey(), makeKey()];
-let registry: TestRegistry;
 let services: TestSigstore;
 let store: Repository;
 let machine: TestMachine;
-let close: () => void;
 let before: MachineState;
 
 const usePolicy = (signer = 'pipeline', identity: object = {}) =>
@@ -42,48 +33,35 @@ const usePolicy = (signer = 'pipeline', identity: object = {}) =>
     trustedRoots: { test: services.trustedRoot },
     rules: [{ repository: IMAGE_NAME, images: { signers: [signer] } }],
   });
-const publish = async (text: string) =>
-  (await putTinyImage(store, [{ 'etc/os': text }], { tag: 'stable' })).stored;
+const publish = async (text: string) => (await attacked.publish(text)).stored;
 const signAs = (stored: StoredManifest, subject: string, issuer: string) =>
   signManifest(
     store,
     { ...stored, size: stored.bytes.length },
     { signer: services.signer(subject, issuer), dockerReference: '' },
   );
-const attacked = async () => (await machine.snaphost('update')).json;
-const refused = (code: string, message: string | RegExp = '') => ({
-  error: { code, message: expect.stringMatching(message) },
-});
 
 beforeAll(async () => {
-  if (skip !== undefined) return;
-  [registry, services] = await Promise.all([startRegistry(), startSigstore()]);
-  const connections = createTransport();
-  close = connections.close;
-  const baseUrl = new URL(registry.url);
-  store = new Repository({ transport: connections.transport, baseUrl, repository: 'os/image' });
-  machine = await TestMachine.create(registry.url, undefined);
+  if (attacked.skip !== undefined) return;
+  ({ machine, store } = attacked);
+  services = await startSigstore();
   await usePolicy();
   // The one whom the policy names is taken: what is refused below differs from this by the name alone.
   const stored = await publish('version 1');
   await signAs(stored, SUBJECT, ISSUER);
-  expect(await attacked()).toMatchObject({ to: stored.digest });
+  expect(await attacked.update()).toMatchObject({ to: stored.digest });
 });
 afterAll(async () => {
-  if (skip !== undefined) return;
-  await machine.remove();
+  if (attacked.skip !== undefined) return;
   await services.close();
-  await registry.stop();
-  close();
 });
-beforeEach(async (ctx) => {
-  ctx.skip(skip !== undefined, skip);
+beforeEach(async () => {
   before = await machine.state();
 });
 
 describe('an identity that is not the one named', () => {
   afterEach(async () => {
-    if (skip !== undefined) return;
+    if (attacked.skip !== undefined) return;
     expect(await machine.state()).toEqual(before);
   });
 
@@ -104,7 +82,9 @@ describe('an identity that is not the one named', () => {
   ])('%s', async (name, subject) => {
     await usePolicy();
     await signAs(await publish(name), subject, ISSUER);
-    expect(await attacked()).toMatchObject(refused('SIGNATURE_INVALID', /who does not count here/));
+    expect(await attacked.update()).toMatchObject(
+      refused('SIGNATURE_INVALID', /who does not count here/),
+    );
   });
 
   it.each([
@@ -115,7 +95,9 @@ describe('an identity that is not the one named', () => {
   ])('by an issuer with %s', async (name, issuer) => {
     await usePolicy();
     await signAs(await publish(`issuer with ${name}`), SUBJECT, issuer);
-    expect(await attacked()).toMatchObject(refused('SIGNATURE_INVALID', /who does not count here/));
+    expect(await attacked.update()).toMatchObject(
+      refused('SIGNATURE_INVALID', /who does not count here/),
+    );
   });
 
   it.each(['.*', 'https://github.com/org/*', `^${SUBJECT}$`, `${SUBJECT}|x`])(
@@ -123,7 +105,7 @@ describe('an identity that is not the one named', () => {
     async (subject) => {
       await usePolicy('pipeline', { subject });
       await signAs(await publish(`by ${subject}`), SUBJECT, ISSUER);
-      expect(await attacked()).toMatchObject(
+      expect(await attacked.update()).toMatchObject(
         refused('SIGNATURE_INVALID', /who does not count here/),
       );
     },
@@ -173,7 +155,7 @@ describe('a bundle beside a legacy signature', () => {
     await usePolicy('release');
     const stored = await publish(`bundle ${bundle}, legacy ${legacy}`);
     await signBoth(stored, bundle, legacy);
-    expect(await attacked()).toMatchObject({ to: stored.digest });
+    expect(await attacked.update()).toMatchObject({ to: stored.digest });
     expect(machine.bootsNext()).not.toBe((before as { next: string }).next);
     // What was taken is still good by what is held of it.
     expect(await machine.snaphost('verify')).toMatchObject({ status: 0 });
@@ -182,7 +164,7 @@ describe('a bundle beside a legacy signature', () => {
   it.each(bad.map((kind) => [kind, kind]))('%s beside %s is refused', async (bundle, legacy) => {
     await usePolicy('release');
     await signBoth(await publish(`both ${bundle}`), bundle, legacy);
-    expect(await attacked()).toMatchObject(refused('SIGNATURE_INVALID'));
+    expect(await attacked.update()).toMatchObject(refused('SIGNATURE_INVALID'));
     expect(await machine.state()).toEqual(before);
   });
 });
