@@ -20,7 +20,7 @@ import { createEncoders, repack } from '../../shared/recompress/encoders.ts';
 import { parseRecipe } from '../../shared/recompress/recipe.ts';
 import { collect, contentIn } from './bytes.ts';
 import { headerStreamOf, type MemorySource, memoryTree, writeLayerDelta } from './layer-delta.ts';
-import type { SimpleSource } from './simple-layer-delta-reader.ts';
+import type { SimpleSource } from './simple-state.ts';
 import { tarOf } from './tar-of.ts';
 
 /** The simple reader knows one recipe, for one content. */
