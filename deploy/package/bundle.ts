@@ -23,16 +23,28 @@ function koffiInside(native: string): Plugin {
   };
 }
 
-/** Puts liblzma's WebAssembly into the bundle, which has no file beside it to read it from. */
+/**
+ * Puts liblzma's WebAssembly into the bundle, which has no file beside it to read it from: for the
+ * package itself, and for `liblzma-file.ts`.
+ */
 export const liblzmaInside: Plugin = {
   name: 'liblzma-inside',
-  setup({ onLoad }) {
+  setup({ onResolve, onLoad }) {
+    const wasm = join(root, 'node_modules/node-liblzma/lib/wasm/liblzma.wasm');
+    const inside = `import { wasm } from 'liblzma-wasm';`;
+    onResolve({ filter: /^liblzma-wasm$/ }, () => ({ path: wasm }));
+    onLoad({ filter: /liblzma\.wasm$/ }, ({ path }) => {
+      const bytes = readFileSync(path).toString('base64');
+      return { contents: `export const wasm = Buffer.from('${bytes}', 'base64');` };
+    });
+    onLoad({ filter: /\/liblzma-file\.ts$/ }, () => ({
+      contents: `${inside} export async function readLiblzma() { return wasm; }`,
+    }));
     onLoad({ filter: /node-liblzma\/lib\/wasm\/bindings\.js$/ }, ({ path }) => {
-      const wasm = readFileSync(join(dirname(path), 'liblzma.wasm')).toString('base64');
       const reader = 'async function readLocalWasmBinary() {';
       const [before, after] = readFileSync(path, 'utf8').split(reader);
       if (after === undefined) throw new Error('node-liblzma reads its WebAssembly in another way');
-      return { contents: `${before}${reader} return Buffer.from('${wasm}', 'base64');${after}` };
+      return { contents: `${inside} ${before}${reader} return wasm;${after}` };
     });
   },
 };

@@ -5,19 +5,22 @@ import { promisify } from 'node:util';
 import { ENCODER_SET, LZMA_VERSION, type Recompression } from '../../shared/delta/machine-class.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import { createEncoders, type Encoders } from '../../shared/recompress/encoders.ts';
+import { createXzEncoder } from '../../shared/recompress/xz/encoder.ts';
 import { type ZstdCompressor, zstdEncoder } from '../../shared/recompress/zstd/encoder.ts';
 import {
   parseZstdVersion,
   ZSTD_VERSION_ARGUMENTS,
   zstdArguments,
 } from '../../shared/recompress/zstd/program.ts';
+import { readLiblzma } from './liblzma-file.ts';
 
 const PROGRAM = 'zstd';
 
 /** The encoders of this machine: those that come with Snapgate, and the `zstd` that is installed. */
 export async function findEncoders(): Promise<Encoders> {
   const version = await zstdVersion();
-  return createEncoders(version === undefined ? [] : [zstdEncoder(programOf(version))]);
+  const program = version === undefined ? [] : [zstdEncoder(programOf(version))];
+  return createEncoders([createXzEncoder(readLiblzma), ...program]);
 }
 
 /** What this machine can prove recipes with, where an encoder may take so much memory, in MiB. */
@@ -37,8 +40,10 @@ export function encodersFor(found: Encoders, { zstd, program }: Recompression): 
   const versions = [zstd, program].map((version) => `zstd-${version}`);
   const mayHave = (name: string) => !/^zstd-\d/.test(name) || versions.includes(name);
   const common = new Map([...createEncoders()].filter(([name]) => mayHave(name)));
-  const own = program === undefined ? undefined : found.get(`zstd-${program}`);
-  if (own !== undefined) common.set(own.name, own);
+  for (const name of ['xz', `zstd-${program}`]) {
+    const own = found.get(name);
+    if (own !== undefined) common.set(name, own);
+  }
   return common;
 }
 

@@ -8,6 +8,7 @@ import {
   type Recompression,
 } from '../../shared/delta/machine-class.ts';
 import { createEncoders, type Encoders } from '../../shared/recompress/encoders.ts';
+import { createXzEncoder } from '../../shared/recompress/xz/encoder.ts';
 import { zstdEncoder } from '../../shared/recompress/zstd/encoder.ts';
 import {
   parseZstdVersion,
@@ -15,6 +16,7 @@ import {
   zstdArguments,
 } from '../../shared/recompress/zstd/program.ts';
 import { pipeThrough, run } from '../system/run.ts';
+import { readLiblzma } from './liblzma-file.ts';
 import { zstdApart } from './pack-apart.ts';
 
 /**
@@ -23,10 +25,10 @@ import { zstdApart } from './pack-apart.ts';
  */
 export async function findEncoders(): Promise<Encoders> {
   const version = await zstdVersion();
-  const own = zstdEncoder(zstdApart);
-  if (version === undefined) return createEncoders([own]);
+  const own = [createXzEncoder(readLiblzma), zstdEncoder(zstdApart)];
+  if (version === undefined) return createEncoders(own);
   return createEncoders([
-    own,
+    ...own,
     zstdEncoder({
       version,
       collects: false,

@@ -3,7 +3,7 @@ import type { Content, Encoder, RecipeCost } from './encoder.ts';
 import { gnuGzipEncoder, zlibEncoder } from './gzip/encoder.ts';
 import { lz4LegacyEncoder } from './lz4/legacy.ts';
 import type { Recipe } from './recipe.ts';
-import { xzEncoder } from './xz/encoder.ts';
+import { createXzEncoder } from './xz/encoder.ts';
 import { builtInZstd, zstdEncoder } from './zstd/encoder.ts';
 import { lazyZstdEncoder } from './zstd/lazy/encoder.ts';
 import { zstdParseEncoder } from './zstd/parse/encoder.ts';
@@ -17,7 +17,7 @@ export function createEncoders(others: readonly Encoder[] = []): Encoders {
   const all = [
     gnuGzipEncoder,
     zlibEncoder,
-    xzEncoder,
+    createXzEncoder(undefined),
     lz4LegacyEncoder,
     lazyZstdEncoder,
     zstdParseEncoder,

@@ -1,7 +1,7 @@
 import type { Format } from '../format.ts';
 import type { Recipe } from '../recipe.ts';
 import { readXzStream, type XzBlock, type XzStream } from './container.ts';
-import { MAX_DICTIONARY } from './encoder.ts';
+import { MAX_BLOCK, MAX_DICTIONARY } from './encoder.ts';
 import { FILTER_DELTA, FILTER_LZMA2, loadLiblzma, unpackXz } from './liblzma.ts';
 
 /** What a decoder takes beyond the dictionary. */
@@ -11,12 +11,10 @@ const DECODER_OVERHEAD = 4 * 1024 ** 2;
 function likelyPresets(dictionary: number): (readonly [preset: number, extreme: number])[] {
   const own: Readonly<Record<number, readonly number[]>> = {
     [2 ** 18]: [0],
-    [2 ** 20]: [6, 1, 9],
+    [2 ** 20]: [6, 1],
     [2 ** 21]: [6, 2],
     [2 ** 22]: [3, 4],
     [2 ** 23]: [6, 5],
-    [2 ** 24]: [7],
-    [2 ** 25]: [8, 6],
   };
   const presets = own[dictionary] ?? [6];
   return [
@@ -99,6 +97,7 @@ export const xzFormat: Format = {
     const stream = readXzStream(source, part.offset);
     const settings = stream === undefined ? undefined : commonSettings(stream);
     if (settings === undefined || (settings.dictionary ?? 0) > MAX_DICTIONARY) return [];
+    if (stream?.blocks.some((block) => block.unpackedSize > MAX_BLOCK)) return [];
     return likelyPresets(settings.dictionary ?? 0).map(([preset, extreme]) => ({
       encoder: 'xz',
       settings: { ...settings, preset, extreme },

@@ -1,13 +1,10 @@
 import { initModule, type LZMAModule } from 'node-liblzma/wasm';
 import { SnapgateError } from '../../errors.ts';
 
-/**
- * liblzma in WebAssembly: the same bytes on every machine and processor. Its memory is at most
- * 256 MiB, which is what bounds the settings below.
- */
+/** liblzma in WebAssembly: the same bytes on every machine and processor. */
 export type Liblzma = LZMAModule;
 
-/** Loads the module, once. */
+/** Loads the module, once. It has at most 256 MiB of memory; `large-liblzma.ts` is for more. */
 export function loadLiblzma(): Promise<Liblzma> {
   return initModule();
 }
@@ -114,19 +111,65 @@ function failed(status: number): SnapgateError {
   return new SnapgateError('INTERNAL', `liblzma failed with status ${status}`);
 }
 
-/**
- * Packs `content` as one xz stream of one block. `filter` goes before LZMA2: 0 for none, the id of
- * a branch filter, or {@link FILTER_DELTA} with its distance.
- */
-export function packXzBlock(
-  lzma: Liblzma,
-  content: Uint8Array,
-  options: LzmaOptions,
-  filter: { readonly id: number; readonly distance: number },
-  check: number,
-): Uint8Array {
-  const arena = new Arena(lzma);
-  try {
+/** Packs content of a known size as one xz stream of one block. */
+export class XzBlockPacker {
+  readonly #lzma: Liblzma;
+  readonly #arena: Arena;
+  readonly #input: number;
+  /** Bytes of the content, and how many of them are still to come. */
+  readonly size: number;
+  missing: number;
+
+  /** Throws LIMIT_EXCEEDED where memory does not suffice. */
+  constructor(lzma: Liblzma, size: number) {
+    this.#lzma = lzma;
+    this.#arena = new Arena(lzma);
+    this.size = size;
+    this.missing = size;
+    try {
+      this.#input = this.#arena.allocate(Math.max(1, size));
+    } catch (error) {
+      this.#arena.free();
+      throw error;
+    }
+  }
+
+  /** Takes as many of `bytes` as are missing, and returns how many that are. */
+  add(bytes: Uint8Array): number {
+    const taken = bytes.subarray(0, this.missing);
+    if (taken.length === 0) throw new RangeError('more content than was said');
+    this.#lzma.HEAPU8.set(taken, this.#input + this.size - this.missing);
+    this.missing -= taken.length;
+    return taken.length;
+  }
+
+  /**
+   * The stream. `filter` goes before LZMA2: 0 for none, the id of a branch filter, or
+   * {@link FILTER_DELTA} with its distance. Throws LIMIT_EXCEEDED where memory does not suffice.
+   */
+  pack(
+    options: LzmaOptions,
+    filter: { readonly id: number; readonly distance: number },
+    check: number,
+  ): Uint8Array {
+    const [lzma, arena, size] = [this.#lzma, this.#arena, this.size];
+    const filters = this.#filters(options, filter);
+    // LZMA2 stores what does not shrink, with three bytes for each 64 KiB.
+    const room = size + (size >> 10) + 1024;
+    const output = arena.allocate(room);
+    const position = arena.structure(4, {});
+    const status = lzma._lzma_stream_buffer_encode(
+      ...([filters, check, 0, this.#input, size, output, position, room] as const),
+    );
+    if (status !== OK) throw failed(status);
+    return lzma.HEAPU8.slice(output, output + lzma.getValue(position, 'i32'));
+  }
+
+  #filters(
+    options: LzmaOptions,
+    filter: { readonly id: number; readonly distance: number },
+  ): number {
+    const [lzma, arena] = [this.#lzma, this.#arena];
     const { mode, nice, finder, depth } = effort(options);
     const { dictionary, lc, lp, pb } = options;
     const lzmaOptions = arena.structure(LZMA_OPTIONS_SIZE, {
@@ -141,19 +184,11 @@ export function packXzBlock(
       lzma.setValue(filters + FILTER_SIZE * index + 8, own, 'i32');
     }
     lzma.setValue(filters + FILTER_SIZE * (before.length + 1), NO_FILTER, 'i64');
-    const input = arena.allocate(Math.max(1, content.length));
-    lzma.HEAPU8.set(content, input);
-    // LZMA2 stores what does not shrink, with three bytes for each 64 KiB.
-    const room = content.length + (content.length >> 10) + 1024;
-    const output = arena.allocate(room);
-    const position = arena.structure(4, {});
-    const status = lzma._lzma_stream_buffer_encode(
-      ...([filters, check, 0, input, content.length, output, position, room] as const),
-    );
-    if (status !== OK) throw failed(status);
-    return lzma.HEAPU8.slice(output, output + lzma.getValue(position, 'i32'));
-  } finally {
-    arena.free();
+    return filters;
+  }
+
+  close(): void {
+    this.#arena.free();
   }
 }
 
