@@ -1,7 +1,7 @@
 import { FILTER, filterCode } from './branch-filter.ts';
 import { ByteWriter } from './bytes.ts';
 import { writeAddressMap } from './map-codec.ts';
-import { OPERATION } from './operations.ts';
+import { OPERATION } from './operation-codes.ts';
 import { type AddressMapParts, MODE } from './prediction.ts';
 
 /** Operations of a content with their bytes by stream; goes into one segment. */

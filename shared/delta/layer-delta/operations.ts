@@ -1,28 +1,12 @@
 import type { Piece, SourceFile } from '../piece.ts';
 import { FILTER, MAX_FILTERED, unfilterCode } from './branch-filter.ts';
-import { type ByteReader, invalidDelta } from './bytes.ts';
-import type { StreamName } from './header.ts';
-import { readAddressMap } from './map-codec.ts';
+import { invalidDelta } from './bytes.ts';
+import { ContentSettings, type SettingContext } from './content-settings.ts';
+import { OPERATION } from './operation-codes.ts';
 import { MAX_PREDICTED, MODE } from './prediction.ts';
 import { addDifferences, nextRun, type Run } from './runs.ts';
 import { sourceMismatch, WindowedReader } from './source-reader.ts';
-import { type Source, SourceTable } from './source-table.ts';
-
-/** Operation codes (FORMAT.md section 6). */
-export const OPERATION = {
-  ADD: 0,
-  ADD_SEEK: 1,
-  COPY: 2,
-  COPY_SEEK: 3,
-  LITERAL: 4,
-  FILE: 5,
-  ENTRY_FILE: 6,
-  PART: 7,
-  SWITCH: 8,
-  MAP: 9,
-  MODE: 10,
-  FILTER: 11,
-} as const;
+import type { Source } from './source-table.ts';
 
 /** Unchanged runs of this many bytes come out with their place, so that a writer may share them. */
 const SHARE_MIN = 16 * 1024;
@@ -34,14 +18,9 @@ const ADD_BYTES = 64 * 1024;
 export type Step = Piece | Promise<void>;
 
 /** What operations need from their reader. */
-export type OperationContext = {
-  readonly streams: Readonly<Record<StreamName, ByteReader>>;
+export type OperationContext = SettingContext & {
   /** Goes on to the next segment. Throws DELTA_INVALID when there is none. */
   readonly nextSegment: () => Promise<void>;
-  readonly openFile: (path: string) => SourceFile;
-  /** The file of the source entry at the source pointer plus `distance`. */
-  readonly openEntry: (distance: number) => SourceFile;
-  readonly openPart: (age: number) => Promise<SourceFile>;
   readonly isDry: boolean;
 };
 
@@ -55,14 +34,13 @@ export class Operations {
   readonly #window = new WindowedReader();
   readonly #old = Buffer.allocUnsafe(ADD_BYTES);
   #filled = 0;
-  #mode: number = MODE.PLAIN;
-  #filter: number = FILTER.NONE;
   /** Bytes of the content before the present operation. */
   #made = 0;
-  #sources = new SourceTable(undefined);
+  #settings: ContentSettings;
 
   constructor(context: OperationContext) {
     this.#context = context;
+    this.#settings = new ContentSettings(context, undefined);
   }
 
   /**
@@ -70,9 +48,8 @@ export class Operations {
    * table of sources; it is opened when it is used. Throws DELTA_INVALID, DELTA_SOURCE_MISMATCH.
    */
   *run(size: number, defaultSource?: () => SourceFile): Generator<Step, void, void> {
-    this.#sources = new SourceTable(defaultSource);
-    this.#mode = MODE.PLAIN;
-    this.#filter = FILTER.NONE;
+    const settings = new ContentSettings(this.#context, defaultSource);
+    this.#settings = settings;
     const { operations, lengths } = this.#context.streams;
     for (let left = size; left > 0; ) {
       if (operations.left === 0) {
@@ -81,7 +58,7 @@ export class Operations {
       }
       const code = operations.byte();
       if (code > OPERATION.LITERAL) {
-        const opened = this.#source(code);
+        const opened = settings.change(code);
         if (opened !== undefined) yield opened;
         continue;
       }
@@ -130,46 +107,12 @@ export class Operations {
     }
   }
 
-  /** Comes back with what is to be waited for. */
-  #source(code: number): Promise<void> | undefined {
-    const { commands, text } = this.#context.streams;
-    const sources = this.#sources;
-    if (code === OPERATION.SWITCH) {
-      sources.switchTo(commands.number());
-      return undefined;
-    }
-    if (code === OPERATION.MODE) {
-      this.#mode = commands.number();
-      if (this.#mode > MODE.ARM64) throw invalidDelta('the delta predicts in an unknown mode');
-      return undefined;
-    }
-    if (code === OPERATION.FILTER) {
-      this.#filter = commands.number();
-      if (this.#filter > FILTER.X86_64) throw invalidDelta('the delta has an unknown filter');
-      return undefined;
-    }
-    if (code === OPERATION.MAP) {
-      if (sources.current === undefined)
-        throw invalidDelta('the delta maps before it names a source');
-      sources.current.map = readAddressMap(this.#context.streams);
-      return undefined;
-    }
-    sources.checkRoom();
-    const { openFile, openEntry, openPart } = this.#context;
-    if (code === OPERATION.FILE) sources.add(openFile(readPath(commands, text)), true);
-    else if (code === OPERATION.ENTRY_FILE) sources.add(openEntry(commands.signed()), true);
-    else if (code === OPERATION.PART) {
-      return openPart(commands.number()).then((file) => sources.add(file, false));
-    } else throw invalidDelta(`the delta holds the unknown operation ${code}`);
-    return undefined;
-  }
-
   /** Carries out an operation whose bytes fit into what is free of the output. */
   #small(code: number, length: number): void {
     if (code === OPERATION.LITERAL) {
       const { literals } = this.#context.streams;
       literals.copyTo(this.#output, this.#filled, length);
-      if (this.#filter !== FILTER.NONE) {
+      if (this.#settings.filter !== FILTER.NONE) {
         unfilterCode(this.#output, this.#filled, length, this.#made);
       }
       this.#skip(length);
@@ -177,7 +120,7 @@ export class Operations {
       return;
     }
     const source = this.#sourceOf(code, length);
-    if (code <= OPERATION.ADD_SEEK && this.#mode !== MODE.PLAIN) {
+    if (code <= OPERATION.ADD_SEEK && this.#settings.mode !== MODE.PLAIN) {
       this.#predicted(source, length);
       return;
     }
@@ -190,7 +133,7 @@ export class Operations {
 
   /** The present source, moved to where an operation reads `length` bytes. */
   #sourceOf(code: number, length: number): Source {
-    const source = this.#sources.current;
+    const source = this.#settings.current;
     if (source === undefined) throw invalidDelta('the delta copies before it names a source');
     if (code === OPERATION.ADD_SEEK || code === OPERATION.COPY_SEEK) {
       source.position += this.#context.streams.seeks.signed();
@@ -201,7 +144,7 @@ export class Operations {
 
   *#large(code: number, length: number): Generator<Piece, void, void> {
     if (code === OPERATION.LITERAL) {
-      if (this.#filter === FILTER.NONE) {
+      if (this.#settings.filter === FILTER.NONE) {
         yield* this.#literal(length);
         return;
       }
@@ -212,7 +155,7 @@ export class Operations {
     }
     const source = this.#sourceOf(code, length);
     if (code > OPERATION.ADD_SEEK) yield* this.#equal(source, length);
-    else if (this.#mode === MODE.PLAIN) yield* this.#add(source, length);
+    else if (this.#settings.mode === MODE.PLAIN) yield* this.#add(source, length);
     else {
       if (OUTPUT_BYTES - this.#filled < length) yield this.#flush();
       this.#predicted(source, length);
@@ -232,7 +175,7 @@ export class Operations {
 
   /** A literal stands for as many bytes of the source. */
   #skip(length: number): void {
-    const { current } = this.#sources;
+    const { current } = this.#settings;
     if (current !== undefined) current.position += length;
   }
 
@@ -260,7 +203,7 @@ export class Operations {
     this.#window.read(source.file, bytes, source.position);
     const old = this.#old.subarray(0, length);
     old.set(bytes);
-    source.map.predict(this.#mode, bytes, old, source.position, this.#made);
+    source.map.predict(this.#settings.mode, bytes, old, source.position, this.#made);
     addDifferences(this.#context.streams, this.#output, this.#filled, length);
     this.#filled += length;
     source.position += length;
@@ -313,16 +256,4 @@ export class Operations {
     this.#filled = 0;
     return { bytes };
   }
-}
-
-/** A path of the delta's text: relative, without empty parts, `.` and `..`. */
-export function readPath(commands: ByteReader, text: ByteReader): string {
-  const length = commands.number();
-  if (length === 0 || length > 4096) throw invalidDelta('a path is empty or too long');
-  const path = Buffer.from(text.bytes(length)).toString('latin1');
-  const parts = path.split('/');
-  if (path.includes('\0') || parts.some((part) => part === '' || part === '.' || part === '..')) {
-    throw invalidDelta('the delta names a path that is not inside the source tree');
-  }
-  return path;
 }

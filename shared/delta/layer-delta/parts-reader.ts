@@ -1,8 +1,9 @@
 import { SnapgateError } from '../../errors.ts';
 import type { SourceFile } from '../piece.ts';
 import { type ByteReader, invalidDelta } from './bytes.ts';
+import { readPath } from './content-settings.ts';
 import type { StreamName } from './header.ts';
-import { type Operations, readPath } from './operations.ts';
+import type { Operations } from './operations.ts';
 import type { Parts } from './parts.ts';
 import type { Recompressor } from './reader.ts';
 import { sourceMismatch } from './source-reader.ts';

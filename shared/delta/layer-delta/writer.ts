@@ -3,15 +3,9 @@ import { ByteWriter } from './bytes.ts';
 import { COMMAND } from './commands.ts';
 import { type ContentChunk, ContentWriter } from './content-writer.ts';
 import { EntryWriter } from './entry-writer.ts';
-import {
-  CODER,
-  encodeHeader,
-  type LayerDeltaHeader,
-  STREAMS,
-  type StreamCoder,
-  type StreamName,
-} from './header.ts';
-import { OPERATION } from './operations.ts';
+import { encodeHeader, type LayerDeltaHeader, STREAMS, type StreamName } from './header.ts';
+import { OPERATION } from './operation-codes.ts';
+import { coderOf, type LayerDeltaPacking } from './packing.ts';
 import { PartsLedger } from './parts-ledger.ts';
 import { UNPACK_FROM } from './parts-reader.ts';
 import { SegmentWriter } from './segment-writer.ts';
@@ -26,34 +20,6 @@ export type ContentSource =
 
 /** The operations of a content, as they are made. */
 export type Chunks = Iterable<ContentChunk> | AsyncIterable<ContentChunk>;
-
-/** How a delta is packed. */
-export type LayerDeltaPacking = {
-  /** zstd level, 1 to 22. */
-  readonly level: number;
-  /** Base-2 logarithm of the largest window of a stream. */
-  readonly windowLog: number;
-  /** Whether much is to be packed that is like nothing before: literals are packed quickly then. */
-  readonly isBulk: boolean;
-};
-
-/** Largest useful window of each stream; an encoder takes ten times its window in memory. */
-const WINDOW_LOG: Readonly<Record<StreamName, number>> = {
-  ...{ commands: 18, operations: 18, lengths: 19, seeks: 19, text: 18 },
-  ...{ runs: 22, differences: 23, literals: 27 },
-};
-
-/**
- * Streams that LZMA packs 3 to 11 % smaller than zstd does, with the logarithms of the dictionaries: an
- * encoder takes twelve times that. Runs would take two to four seconds more, for 1 % of a delta. In
- * small layers there is too little to gain, and at lower levels of zstd no time.
- */
-const DICTIONARY_LOG: Readonly<Partial<Record<StreamName, number>>> = {
-  ...{ lengths: 20, seeks: 20, differences: 22, literals: 23 },
-};
-const MIN_LZMA_LEVEL = 19;
-/** From this level on time does not matter. */
-const MIN_THOROUGH_LEVEL = 20;
 
 /** A segment is closed when it has this many bytes unpacked. */
 const SEGMENT_TARGET = 2 * 1024 * 1024;
@@ -308,15 +274,6 @@ export class LayerDeltaWriter {
     this.#isEmpty = false;
     await this.#segments.segment(bytes, checkpoint);
   }
-}
-
-function coderOf(name: StreamName, { level, windowLog, isBulk }: LayerDeltaPacking): StreamCoder {
-  const dictionaryLog = DICTIONARY_LOG[name];
-  const isQuick = name === 'literals' && isBulk && level < MIN_THOROUGH_LEVEL;
-  if (dictionaryLog !== undefined && level >= MIN_LZMA_LEVEL && windowLog >= 23 && !isQuick) {
-    return { coder: CODER.XZ, parameter: dictionaryLog };
-  }
-  return { coder: CODER.ZSTD, parameter: Math.min(windowLog, WINDOW_LOG[name]) };
 }
 
 function writePath(commands: ByteWriter, text: ByteWriter, path: string): void {
