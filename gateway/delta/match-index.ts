@@ -41,10 +41,13 @@ export function equalRun(old: Uint8Array, a: number, fresh: Uint8Array, b: numbe
   return i;
 }
 
-/** Memory that indexing takes besides the bytes themselves, in bytes. */
-export function indexBytes(length: number): number {
+/**
+ * Memory that indexing takes besides the bytes themselves, in bytes; its table is halved `halvings`
+ * times, which makes looking up take longer.
+ */
+export function indexBytes(length: number, halvings = 0): number {
   const entries = Math.ceil(length / stepFor(length));
-  return 4 * entries + 2 ** tableBits(entries) * 5;
+  return 4 * entries + 2 ** tableBits(entries, halvings) * 5;
 }
 
 /** Every how many bytes the old side is indexed: large files coarsely. */
@@ -53,15 +56,25 @@ function stepFor(length: number): number {
   return length < 24 * 1024 * 1024 ? 4 : 8;
 }
 
-function tableBits(entries: number): number {
-  return Math.max(8, Math.min(26, Math.ceil(Math.log2(entries + 1))));
+function tableBits(entries: number, halvings: number): number {
+  return Math.max(8, Math.min(26, Math.ceil(Math.log2(entries + 1))) - halvings);
 }
 
-function memoryFor(old: Uint8Array): WorkMemory {
+function memoryFor(old: Uint8Array, halvings: number): WorkMemory {
   const memory = new WorkMemory();
-  memory.begin(indexBytes(old.length));
+  memory.begin(indexBytes(old.length, halvings));
   return memory;
 }
+
+/** How a file is indexed. */
+export type IndexOptions = {
+  /** Most places that are looked at for one run. */
+  readonly chain?: number | undefined;
+  /** Has room for what {@link indexBytes} says; its own when absent. */
+  readonly memory?: WorkMemory;
+  /** How often the table is halved. */
+  readonly halvings?: number;
+};
 
 /** Finds where runs of MIN_MATCH bytes and more stand in a buffer. */
 export class MatchIndex {
@@ -77,14 +90,11 @@ export class MatchIndex {
   /** Where the run that {@link find} found starts. */
   position = 0;
 
-  /**
-   * `chain` is the most places that are looked at for one run; `memory` has room for what
-   * {@link indexBytes} says.
-   */
-  constructor(old: Uint8Array, chain = DEFAULT_CHAIN, memory = memoryFor(old)) {
+  constructor(old: Uint8Array, options: IndexOptions = {}) {
+    const { chain = DEFAULT_CHAIN, halvings = 0, memory = memoryFor(old, halvings) } = options;
     const step = stepFor(old.length);
     const entries = Math.ceil(old.length / step);
-    const bits = tableBits(entries);
+    const bits = tableBits(entries, halvings);
     this.#old = old;
     this.#chain = chain;
     this.#step = step;

@@ -1,6 +1,6 @@
 import type { FoundMatches, Stretch } from './delta-work.ts';
 import { findMatches, type Match } from './match.ts';
-import { equalRun, indexBytes } from './match-index.ts';
+import { equalRun, indexBytes, MatchIndex } from './match-index.ts';
 import type { ReadRange } from './spool-file.ts';
 import { WorkMemory } from './work-memory.ts';
 
@@ -10,6 +10,10 @@ const GOOD_SHARE = 0.3;
 const MATCH_COST = 8;
 /** Shortest equal end of packed files that is worth naming, in bytes. */
 const MIN_PACKED_RUN = 64;
+/** Smaller windows of the new file lose where they meet, in bytes. */
+const MIN_WINDOW = 8 * 1024 * 1024;
+/** How often the table of an index is halved, for a file that would not be held whole otherwise. */
+const MAX_HALVINGS = 2;
 
 /** One side: how to read it, and which part. */
 export type Side = { readonly read: ReadRange; readonly stretch: Stretch };
@@ -24,8 +28,8 @@ export type MatchOptions = {
 };
 
 /**
- * Matches a new file with the best of some old ones. Files too large for the memory allowed are
- * compared window by window, each with the old bytes around the same place. Undefined when no
+ * Matches a new file with the best of some old ones. A file too large for the memory allowed
+ * is compared window by window: with all of the old one, or with its bytes around the same place. Undefined when no
  * candidate helps.
  */
 export function matchStretches(
@@ -82,31 +86,45 @@ function matchWindows(
 ): void {
   const [oldSize, newSize] = [old.stretch.size, fresh.stretch.size];
   const window = windowSizes(oldSize, newSize, memoryBytes);
+  let held: { at: number; old: Buffer; index: MatchIndex; fresh: Buffer } | undefined;
   for (let newAt = 0; newAt < newSize; newAt += window.fresh) {
-    memory.begin(window.old + indexBytes(window.old) + window.fresh);
-    const oldBuffer = memory.bytes(window.old);
-    const bytes = memory.bytes(Math.min(window.fresh, newSize - newAt));
-    const middle = ((newAt + bytes.length / 2) / newSize) * oldSize;
+    const length = Math.min(window.fresh, newSize - newAt);
+    const middle = ((newAt + length / 2) / newSize) * oldSize;
     const oldAt = Math.floor(Math.max(0, Math.min(oldSize - window.old, middle - window.old / 2)));
+    if (held?.at !== oldAt) {
+      memory.begin(window.old + indexBytes(window.old, window.halvings) + window.fresh);
+      const oldBuffer = memory.bytes(window.old);
+      old.read(oldBuffer, old.stretch.offset + oldAt);
+      const index = new MatchIndex(oldBuffer, { chain, memory, halvings: window.halvings });
+      held = { at: oldAt, old: oldBuffer, index, fresh: memory.bytes(window.fresh) };
+    }
+    const bytes = held.fresh.subarray(0, length);
     fresh.read(bytes, fresh.stretch.offset + newAt);
-    old.read(oldBuffer, old.stretch.offset + oldAt);
-    collected.add(oldBuffer, oldAt, bytes, newAt, findMatches(oldBuffer, bytes, chain, memory));
+    collected.add(held.old, oldAt, bytes, newAt, findMatches(held.old, bytes, held.index));
   }
 }
 
 /**
- * How much of each side is held at once. An old window is twice as long as the new one: what moved
+ * How much of each side is held at once. All of the old one where there is room: what moved far is
+ * found, and it is indexed once. Otherwise an old window is twice as long as the new one: what moved
  * would lie outside of it at every edge.
  */
 function windowSizes(oldSize: number, newSize: number, memoryBytes: number) {
-  const fits = (old: number, fresh: number) => old + indexBytes(old) + fresh <= memoryBytes;
+  const fits = (old: number, fresh: number, halvings = 0) =>
+    old + indexBytes(old, halvings) + fresh <= memoryBytes;
   let [old, fresh] = [oldSize, newSize];
+  const least = Math.min(newSize, MIN_WINDOW);
+  for (let halvings = 0; halvings <= MAX_HALVINGS; halvings += 1) {
+    if (!fits(old, least, halvings)) continue;
+    while (!fits(old, fresh, halvings)) fresh = Math.max(least, Math.ceil(fresh / 2));
+    return { old, fresh, halvings };
+  }
   const isTight = () => old < oldSize && fresh > old / 2;
   while ((!fits(old, fresh) || isTight()) && old + fresh > 2) {
     if (fresh > old / 2) fresh = Math.ceil(fresh / 2);
     else old = Math.ceil(old / 2);
   }
-  return { old, fresh };
+  return { old, fresh, halvings: 0 };
 }
 
 /** Packed files differ from the first change on; what they share stands at their ends. */

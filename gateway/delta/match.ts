@@ -1,5 +1,4 @@
 import { equalRun, hashAt, MatchIndex, MIN_MATCH, rollHash } from './match-index.ts';
-import type { WorkMemory } from './work-memory.ts';
 
 /**
  * How a new file is made of an old one: in order of `newOffset`, without overlap, `length` bytes
@@ -22,18 +21,16 @@ const MAX_STRIDE = 8;
 /**
  * Finds what of `fresh` resembles `old`, as bsdiff does: exact runs are looked up, then extended
  * forwards and backwards over differing bytes as long as at least half of them agree. Runs come from
- * a hash index of the old file instead of a suffix array, which is faster and takes less memory;
- * `chain` is the most places of it that are looked at for one run. The index goes into `memory`, which
- * has room for it.
+ * a hash index of the old file instead of a suffix array, which is faster and takes less memory; an index
+ * of `old` that is there already may be given.
  */
 export function findMatches(
   old: Uint8Array,
   fresh: Uint8Array,
-  chain?: number,
-  memory?: WorkMemory,
+  index = new MatchIndex(old),
 ): Match[] {
   if (old.length < MIN_MATCH || fresh.length < MIN_MATCH) return wholeMatch(old, fresh);
-  return new Matcher(old, fresh, chain, memory).run();
+  return new Matcher(old, fresh, index).run();
 }
 
 /** Files too short to be searched: laid over each other where that explains at least half. */
@@ -51,15 +48,10 @@ class Matcher {
   #oldStart = 0;
   #newStart = 0;
 
-  constructor(
-    old: Uint8Array,
-    fresh: Uint8Array,
-    chain: number | undefined,
-    memory: WorkMemory | undefined,
-  ) {
+  constructor(old: Uint8Array, fresh: Uint8Array, index: MatchIndex) {
     this.#old = old;
     this.#fresh = fresh;
-    this.#index = new MatchIndex(old, chain, memory);
+    this.#index = index;
   }
 
   run(): Match[] {

@@ -60,6 +60,26 @@ describe('matchStretches', () => {
     }
   });
 
+  it('finds what moved far where the old file fits in memory, and the new one does not', () => {
+    const old = noise('old', 20_000_000);
+    const fresh = Buffer.concat([old.subarray(10_000_000), old.subarray(0, 10_000_000)]);
+    const read: number[] = [];
+    const before = side(old);
+    const counting = {
+      ...before,
+      read: (target: Uint8Array, offset: number) => {
+        read.push(target.length);
+        before.read(target, offset);
+      },
+    };
+    const options = { ...PLAIN, memoryBytes: 64_000_000 };
+    const found = matchStretches(side(fresh), [counting], options);
+    expect(found?.matches).toEqual(
+      Float64Array.of(...[10_000_000, 0, 10_000_000], ...[0, 10_000_000, 10_000_000]),
+    );
+    expect(read).toEqual([old.length]);
+  });
+
   it('keeps only the ends of packed files', () => {
     const [old, fresh] = ['before', 'after'].map((word) =>
       gzipSync(Buffer.concat([noise('head', 90_000), Buffer.from(word), noise('tail', 90_000)])),

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { findMatches } from '../../../gateway/delta/match.ts';
-import { indexBytes } from '../../../gateway/delta/match-index.ts';
+import { indexBytes, MatchIndex } from '../../../gateway/delta/match-index.ts';
 import { WorkMemory } from '../../../gateway/delta/work-memory.ts';
 import { noise } from '../../support/sample-layer-delta.ts';
 
@@ -23,9 +23,14 @@ describe('WorkMemory', () => {
     const memory = new WorkMemory();
     const old = noise(60_000, 1);
     const fresh = Buffer.concat([old.subarray(30_000), noise(5000, 2), old.subarray(0, 30_000)]);
-    memory.begin(indexBytes(old.length));
-    memory.bytes(indexBytes(old.length)).fill(0x55);
-    memory.begin(indexBytes(old.length));
-    expect(findMatches(old, fresh, 16, memory)).toEqual(findMatches(old, fresh, 16));
+    for (const halvings of [0, 2]) {
+      const bytes = indexBytes(old.length, halvings);
+      memory.begin(bytes);
+      memory.bytes(bytes).fill(0x55);
+      memory.begin(bytes);
+      const index = new MatchIndex(old, { memory, halvings });
+      expect(findMatches(old, fresh, index)).toEqual(findMatches(old, fresh));
+    }
+    expect(indexBytes(old.length, 1)).toBeLessThan(indexBytes(old.length));
   });
 });
