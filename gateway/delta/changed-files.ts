@@ -4,8 +4,8 @@ import type { TargetFile, TargetLayer } from './target-layer.ts';
 
 /** Encoders that take much are worth it from this size of a file on, in bytes. */
 const MIN_DEAR = 1024 * 1024;
-/** From so many bytes of files on that may bring new content, it is bulk. */
-const MIN_BULK = 20 * 1024 * 1024;
+/** There is much new from so many bytes of files on that may bring it. */
+const MIN_MUCH_NEW = 20 * 1024 * 1024;
 /** Files of this size are large programs, in bytes: what is new of them is worth its time. */
 const MIN_PROGRAM = 8 * 1024 * 1024;
 
@@ -19,7 +19,7 @@ export class ChangedFiles {
    * Whether much is new, which takes too long to be packed for the least bytes: as in a major release,
    * whose files are like nothing before, or where compressed files stay as they are.
    */
-  readonly isBulk: boolean;
+  readonly hasMuchNew: boolean;
 
   /** `areOpened` is whether compressed files are. */
   constructor(layer: TargetLayer, chooser: SourceChooser, areOpened: boolean) {
@@ -29,7 +29,7 @@ export class ChangedFiles {
     for (let i = 0; i < layer.files.length; i += 1) {
       const file = layer.files.at(i) as TargetFile;
       if (chooser.same(file) !== undefined) continue;
-      if (newBytes < MIN_BULK) {
+      if (newBytes < MIN_MUCH_NEW) {
         const isNew = areOpened ? !chooser.knowsLike(file) : file.size < MIN_PROGRAM;
         if (isNew) newBytes += file.size;
       }
@@ -37,7 +37,7 @@ export class ChangedFiles {
       if (file.size >= MIN_DEAR) large.push(i);
     }
     this.large = large;
-    this.isBulk = newBytes >= MIN_BULK;
+    this.hasMuchNew = newBytes >= MIN_MUCH_NEW;
   }
 
   /** One whose content has a digest, in hexadecimal. */

@@ -48,7 +48,7 @@ export async function* ownLayerDelta(
   const body = await open(bodyPath, 'wx', 0o600);
   try {
     const limited = new LimitedFile(body, maxBytes);
-    const writer = new LayerDeltaWriter({ ...options, isBulk: plans.isBulk }, (bytes) =>
+    const writer = new LayerDeltaWriter({ ...options, hasMuchNew: plans.hasMuchNew }, (bytes) =>
       limited.write(bytes),
     );
     const headers = store.headers.references(layer.paths, tarLimits.maxEntries);

@@ -84,9 +84,9 @@ export class OwnPlans {
     this.#allowance = 4 * MAX_OPENED.any + MAX_OPENED.layer * layer.spool.size;
   }
 
-  /** Whether much is new, as {@link ChangedFiles.isBulk} has it. */
-  get isBulk(): boolean {
-    return this.#changed.isBulk;
+  /** Whether much is new, as {@link ChangedFiles.hasMuchNew} has it. */
+  get hasMuchNew(): boolean {
+    return this.#changed.hasMuchNew;
   }
 
   /**

@@ -54,7 +54,7 @@ export async function writeLayerDelta(
 ): Promise<Buffer> {
   const body: Uint8Array[] = [];
   const writer = new LayerDeltaWriter(
-    { level: 19, windowLog: 23, isBulk: false },
+    { level: 19, windowLog: 23, hasMuchNew: false },
     async (bytes) => {
       body.push(bytes);
     },

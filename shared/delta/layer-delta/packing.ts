@@ -7,7 +7,7 @@ export type LayerDeltaPacking = {
   /** Base-2 logarithm of the largest window of a stream. */
   readonly windowLog: number;
   /** Whether much is to be packed that is like nothing before: literals are packed quickly then. */
-  readonly isBulk: boolean;
+  readonly hasMuchNew: boolean;
 };
 
 /** Largest useful window of each stream; an encoder takes ten times its window in memory. */
@@ -31,10 +31,10 @@ const MIN_THOROUGH_LEVEL = 20;
 /** What packs a stream. */
 export function coderOf(
   name: StreamName,
-  { level, windowLog, isBulk }: LayerDeltaPacking,
+  { level, windowLog, hasMuchNew }: LayerDeltaPacking,
 ): StreamCoder {
   const dictionaryLog = DICTIONARY_LOG[name];
-  const isQuick = name === 'literals' && isBulk && level < MIN_THOROUGH_LEVEL;
+  const isQuick = name === 'literals' && hasMuchNew && level < MIN_THOROUGH_LEVEL;
   if (dictionaryLog !== undefined && level >= MIN_LZMA_LEVEL && windowLog >= 23 && !isQuick) {
     return { coder: CODER.XZ, parameter: dictionaryLog };
   }
