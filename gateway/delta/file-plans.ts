@@ -1,6 +1,6 @@
 import type { Effort } from './effort.ts';
 import { resemblance } from './sketch.ts';
-import type { Source, SourceChooser } from './source-choice.ts';
+import type { Source, SourceChoice, SourceChooser } from './source-choice.ts';
 import type { SourceStore } from './source-store.ts';
 import type { TargetFile, TargetLayer } from './target-layer.ts';
 import type { WorkerPool } from './worker-pool.ts';
@@ -46,14 +46,15 @@ export async function* planFiles(
   }
 }
 
-/** Plans one file. */
+/** Plans one file; `choice` is where it can come from, when that was asked before. */
 export async function planFile(
   layer: TargetLayer,
   file: TargetFile,
   { store, chooser, pool, workerBytes, effort }: PlanOptions,
+  choice?: SourceChoice,
 ): Promise<FilePlan> {
   if (file.size < MIN_FILE) return { kind: 'new' };
-  const { same, similar } = chooser.choose(file);
+  const { same, similar } = choice ?? chooser.choose(file);
   if (same !== undefined) return { kind: 'same', source: same };
   if (similar.length === 0) return { kind: 'new' };
   const found = await pool.run({

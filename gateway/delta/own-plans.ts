@@ -6,6 +6,7 @@ import type { FoundMatches, Stretch } from './delta-work.ts';
 import { type FilePlan, type PlanOptions, planFile } from './file-plans.ts';
 import type { KeptRecipes } from './kept-recipes.ts';
 import type { OpenedPart, OpenedStream, SpooledStretch } from './open-packed.ts';
+import type { SourceChoice } from './source-choice.ts';
 import type { SourceContent } from './source-store.ts';
 import type { TargetFile, TargetLayer } from './target-layer.ts';
 
@@ -29,6 +30,12 @@ export type PlannedPart =
 /** A base and three numbers for each match: old offset, new offset, length. */
 export type Likeness = { readonly base: Base; readonly matches: Float64Array };
 export type SharedFile = Stretch & { readonly file: number };
+
+/** A file that was opened, and where it can come from; without parts nothing in it can be. */
+type Prepared = {
+  readonly choice: SourceChoice;
+  readonly parts: readonly FoundPart[] | undefined;
+};
 
 /** How the content of a file is made in the project's own format. */
 export type OwnPlan =
@@ -70,7 +77,7 @@ export class OwnPlans {
   /** Sources by the number of their content and how they were opened. */
   readonly #opened = new Map<string, Promise<readonly OpenedPart[] | undefined>>();
   /** Files that were opened beforehand, by their number. */
-  readonly #prepared = new Map<number, readonly FoundPart[] | undefined>();
+  readonly #prepared = new Map<number, Prepared>();
   readonly #copies: ArchiveCopies;
   #next = 0;
   /** How many bytes may still be opened. */
@@ -94,27 +101,24 @@ export class OwnPlans {
    * such an encoder runs alone, while the layer's own coders take nothing yet.
    */
   async prepare(): Promise<void> {
-    const { machines, pool, workerBytes, aloneBytes } = this.#options;
+    const { chooser, machines, pool, workerBytes, aloneBytes } = this.#options;
     if (machines === undefined || encoderBytes(machines) <= workerBytes) return;
-    const dear: number[] = [];
+    const dear: { readonly index: number; readonly choice: SourceChoice }[] = [];
+    const most = encoderBytes(machines);
     const large = this.#changed.large.values();
     const work = async () => {
       for (const index of large) {
-        const { parts, dearest } = await this.#open(
-          index,
-          workerBytes,
-          machines,
-          encoderBytes(machines),
-        );
-        if (dearest > 0 && dearest <= encoderBytes(machines)) dear.push(index);
-        else this.#prepared.set(index, parts);
+        const choice = chooser.choose(this.#layer.files.at(index) as TargetFile);
+        const { parts, dearest } = await this.#open(index, choice, workerBytes, machines, most);
+        if (dearest > 0 && dearest <= most) dear.push({ index, choice });
+        else this.#prepared.set(index, { choice, parts });
       }
     };
     await Promise.all(Array.from({ length: pool.size }, work));
     if (dear.length > 0) await pool.tidy();
-    for (const index of dear) {
-      const { parts } = await this.#open(index, aloneBytes, machines);
-      this.#prepared.set(index, parts);
+    for (const { index, choice } of dear) {
+      const { parts } = await this.#open(index, choice, aloneBytes, machines);
+      this.#prepared.set(index, { choice, parts });
     }
   }
 
@@ -145,15 +149,16 @@ export class OwnPlans {
 
   async #plan(index: number, file: TargetFile): Promise<OwnPlan> {
     const { chooser, machines, workerBytes } = this.#options;
-    if (machines === undefined || file.size < MIN_OPENED || chooser.same(file)) {
+    if (machines === undefined || file.size < MIN_OPENED) {
       return planFile(this.#layer, file, this.#options);
     }
-    const opened = this.#prepared.has(index)
-      ? this.#prepared.get(index)
-      : (await this.#open(index, workerBytes, machines)).parts;
+    const prepared = this.#prepared.get(index);
     this.#prepared.delete(index);
-    if (opened === undefined) return planFile(this.#layer, file, this.#options);
-    const source = chooser.choose(file).similar[0];
+    const choice = prepared?.choice ?? chooser.choose(file);
+    if (choice.same !== undefined) return planFile(this.#layer, file, this.#options, choice);
+    const { parts: opened } = prepared ?? (await this.#open(index, choice, workerBytes, machines));
+    if (opened === undefined) return planFile(this.#layer, file, this.#options, choice);
+    const source = choice.similar[0];
     const sourceParts = source && (await this.#openSource(source.content, opened));
     const bases = source && new Bases(source, sourceParts, this.#options.store.spool.path);
     const parts: PlannedPart[] = [];
@@ -170,11 +175,12 @@ export class OwnPlans {
    */
   async #open(
     index: number,
+    { similar }: SourceChoice,
     memoryBytes: number,
     machines: Recompression,
     laterBytes = 0,
   ): Promise<{ readonly parts: readonly FoundPart[] | undefined; readonly dearest: number }> {
-    const { pool, folder, recipes, chooser } = this.#options;
+    const { pool, folder, recipes } = this.#options;
     const file = this.#layer.files.at(index) as TargetFile;
     const { offset, size, facts } = file;
     const copies = await this.#copies.ofFile(index, file);
@@ -183,7 +189,7 @@ export class OwnPlans {
       ...{ stretch: { offset, size }, maxBytes: this.#allowed(size) },
       closed: copies.map((copy) => copy.offset),
       // A parse is worth something only beside the one before.
-      withParses: chooser.choose(file).similar.length > 0,
+      withParses: similar.length > 0,
       prove: {
         maxMemoryBytes: Math.min(memoryBytes, encoderBytes(machines)),
         ...{ machines, known: recipes.get(facts.sha256), laterBytes },

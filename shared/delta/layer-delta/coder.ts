@@ -135,8 +135,8 @@ function farMatches(length: number, rateLog: number): Record<number, number> {
 }
 
 /**
- * `level` is that of zstd; `isBulk` says that much is to be packed which is like nothing before. One
- * thread: several inside zstd lose data in Node.
+ * `level` is that of zstd; `isBulk` is whether the stream is the bulk of a delta, as content that is new
+ * is. One thread: several inside zstd lose data in Node.
  */
 export function openPacker(
   { coder, parameter }: StreamCoder,
