@@ -15,6 +15,7 @@ import { formatRecipe, parseRecipe } from '../../shared/recompress/recipe.ts';
 import type { KnownRecipe } from './kept-recipes.ts';
 import { sha256Of } from './proved-encodings.ts';
 import type { ScratchFile } from './scratch-file.ts';
+import { stretchSource } from './spool-file.ts';
 
 /** A stretch of a temporary file, in bytes. */
 export type SpooledStretch = {
@@ -157,7 +158,7 @@ async function openAs(
       onUsed?.(bytes.length);
     }
     const size = scratch.position - start;
-    const content = scratch.source(start, size);
+    const content = stretchSource(scratch.read, { offset: start, size });
     const recipe =
       size > 0 && proving ? await prove(source, part, content, { ...proving, onUsed }) : undefined;
     if (size === 0 || (proving !== undefined && recipe === undefined)) {

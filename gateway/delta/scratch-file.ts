@@ -1,9 +1,11 @@
-import { fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
-import type { ByteSource } from '../../shared/recompress/part.ts';
+import { fstatSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { type ReadRange, rangesOf } from './spool-file.ts';
 
 /** A temporary file that one thread appends to and reads at any place meanwhile. */
 export class ScratchFile {
   readonly path: string;
+  /** Reads what was appended. */
+  readonly read: ReadRange;
   readonly #fd: number;
   /** Where the next byte goes. */
   position = 0;
@@ -11,6 +13,7 @@ export class ScratchFile {
   constructor(path: string) {
     this.path = path;
     this.#fd = openSync(path, 'a+', 0o600);
+    this.read = rangesOf(this.#fd, path);
     this.position = fstatSync(this.#fd).size;
   }
 
@@ -23,16 +26,5 @@ export class ScratchFile {
   truncate(position: number): void {
     ftruncateSync(this.#fd, position);
     this.position = position;
-  }
-
-  /** A stretch of what was appended. */
-  source(start: number, size: number): ByteSource {
-    return {
-      size,
-      read: (target, offset) => {
-        const count = Math.max(0, Math.min(target.length, size - offset));
-        return count === 0 ? 0 : readSync(this.#fd, target, 0, count, start + offset);
-      },
-    };
   }
 }

@@ -101,29 +101,34 @@ export class SpoolWriter {
 export class SpoolFile {
   readonly path: string;
   readonly size: number;
+  readonly read: ReadRange;
   readonly #fd: number;
 
   constructor(path: string) {
     this.path = path;
     this.#fd = openSync(path, 'r');
+    this.read = rangesOf(this.#fd, path);
     this.size = fstatSync(this.#fd).size;
   }
 
-  readonly read: ReadRange = (target, offset) => {
+  close(): void {
+    closeSync(this.#fd);
+  }
+}
+
+/** Reads a temporary file that is open. */
+export function rangesOf(fd: number, path: string): ReadRange {
+  return (target, offset) => {
     for (let at = 0; at < target.length; ) {
-      const count = readSync(this.#fd, target, at, target.length - at, offset + at);
+      const count = readSync(fd, target, at, target.length - at, offset + at);
       if (count === 0) {
         throw new SnapgateError('INTERNAL', 'a temporary file is shorter than it was written', {
-          where: this.path,
+          where: path,
         });
       }
       at += count;
     }
   };
-
-  close(): void {
-    closeSync(this.#fd);
-  }
 }
 
 /** A stretch of what is read, as a source of its own. Bytes. */
