@@ -19,16 +19,13 @@ import { readDelta } from '../../gateway/plan/read-delta.ts';
 import { createTransport } from '../../gateway/upstream/transport.ts';
 import { TAR_DIFF } from '../../shared/oci/media-types.ts';
 import { Repository } from '../../shared/registry/repository.ts';
+import { noise } from '../support/bytes.ts';
 import { hasProgram } from '../support/has-program.ts';
 import { imageSide, makeDelta } from '../support/made-delta.ts';
 import { hasRegistry, startRegistry } from '../support/registry.ts';
 import { runProgramFile, snapgate } from '../support/run-program.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 import { collectBytes, putTinyImage, putTinyIndex, type TinyFiles } from '../support/tiny-image.ts';
-
-function noise(seed: string, length: number): Buffer {
-  return createHash('shake256', { outputLength: length }).update(seed).digest();
-}
 
 /** The same bytes with every 700th changed. */
 function revised(bytes: Buffer): Buffer {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import type { Content } from '../../shared/recompress/encoder.ts';
 
@@ -16,6 +17,11 @@ export async function* inChunks(
   size = bytes.length,
 ): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
+}
+
+/** Bytes that nothing makes smaller, the same ones for the same seed. */
+export function noise(seed: string, length: number): Buffer {
+  return createHash('shake256', { outputLength: length }).update(seed).digest();
 }
 
 /** `bytes` as content to be packed, read in chunks of `size`. */

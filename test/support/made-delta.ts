@@ -4,13 +4,18 @@ import {
   createDelta,
 } from '../../gateway/delta/create-delta.ts';
 import type { ImageSide } from '../../gateway/delta/image-side.ts';
+import { withHeaders } from '../../gateway/delta/layer-headers.ts';
 import type { LayoutStore } from '../../gateway/layout/layout-store.ts';
 import { readDelta } from '../../gateway/plan/read-delta.ts';
 import { readImage } from '../../gateway/plan/read-image.ts';
-import type { SourceTree } from '../../shared/delta/piece.ts';
+import { type ApplyOptions, applyLayerDelta } from '../../shared/delta/layer-delta/reader.ts';
+import { createRecompressor } from '../../shared/delta/layer-delta/recompressor.ts';
+import type { Piece, SourceTree } from '../../shared/delta/piece.ts';
 import { applyTarDiff } from '../../shared/delta/tar-diff.ts';
-import { SnapgateError } from '../../shared/errors.ts';
+import { MEMORY_WORKSPACE } from '../../shared/delta/workspace.ts';
 import { TAR_DIFF } from '../../shared/oci/media-types.ts';
+import { inChunks } from './bytes.ts';
+import { memoryTree } from './layer-delta.ts';
 import { collectBytes } from './tiny-image.ts';
 
 /** Reads an image of a store as one side of a delta. */
@@ -29,23 +34,26 @@ export async function makeDelta(
   return createDelta({ ...all, ...options });
 }
 
-/** A source tree of files in memory; paths hold one byte a character. */
-export function memoryTree(files: ReadonlyMap<string, Uint8Array>): SourceTree {
-  return {
-    open(path) {
-      const bytes = files.get(path);
-      if (bytes === undefined) {
-        throw new SnapgateError('DELTA_SOURCE_MISMATCH', 'no such file', { where: path });
-      }
-      const read = (target: Uint8Array, offset: number) => {
-        const part = bytes.subarray(offset, offset + target.length);
-        target.set(part);
-        return part.length;
-      };
-      return { path, size: bytes.length, read };
-    },
-    close() {},
+/**
+ * The delta of the only layer that a delta from `v1` has, and what applies it, or the rest of it, to the
+ * files of `v1`.
+ */
+export async function onlyLayerDelta(
+  store: LayoutStore,
+  digest: string,
+  files: Readonly<Record<string, Buffer>>,
+) {
+  const [part] = (await readDelta(store, digest)).parts.values();
+  if (part === undefined) throw new Error('the delta has no layer');
+  const delta = await collectBytes(store.openBlob(part));
+  const image = { reader: store, image: await imageSide(store, 'v1') };
+  const source = withHeaders(memoryTree({ files }), image, MEMORY_WORKSPACE);
+  const apply = (options: Partial<ApplyOptions> = {}, from = 0): Promise<Buffer> => {
+    const recompressor = createRecompressor({ maxMemoryBytes: 1 << 27 });
+    const all = { source, workspace: MEMORY_WORKSPACE, recompressor, ...options };
+    return joinPieces(applyLayerDelta(inChunks(delta.subarray(from)), all));
   };
+  return { delta, apply };
 }
 
 /**
@@ -60,13 +68,15 @@ export async function applyParts(
   const { parts } = await readDelta(store, digest);
   const rebuilt = new Map<string, Buffer>();
   for (const [to, part] of parts) {
-    const chunks: Buffer[] = [];
-    if (part.mediaType === TAR_DIFF) {
-      for await (const { bytes } of applyTarDiff(store.openBlob(part), tree)) {
-        chunks.push(Buffer.from(bytes));
-      }
-    } else chunks.push(await collectBytes(store.openBlob(part)));
-    rebuilt.set(to, Buffer.concat(chunks));
+    const body = store.openBlob(part);
+    const isDelta = part.mediaType === TAR_DIFF;
+    rebuilt.set(to, await (isDelta ? joinPieces(applyTarDiff(body, tree)) : collectBytes(body)));
   }
   return rebuilt;
+}
+
+async function joinPieces(pieces: AsyncIterable<Piece>): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  for await (const { bytes } of pieces) parts.push(Buffer.from(bytes));
+  return Buffer.concat(parts);
 }

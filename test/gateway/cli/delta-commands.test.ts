@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -11,6 +10,7 @@ import { LayoutStore } from '../../../gateway/layout/layout-store.ts';
 import { readImage } from '../../../gateway/plan/read-image.ts';
 import { runProgram } from '../../../shared/cli/command.ts';
 import { OCI_LAYER_TAR } from '../../../shared/oci/media-types.ts';
+import { noise } from '../../support/bytes.ts';
 import { putTinyDelta, tarDiffCopying } from '../../support/tiny-delta.ts';
 import { putTinyImage, type TinyImage } from '../../support/tiny-image.ts';
 
@@ -22,7 +22,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(dir, { recursive: true, force: true }));
 
-const BIG = createHash('shake256', { outputLength: 700_000 }).update('big').digest();
+const BIG = noise('big', 700_000);
 
 /** Runs a command and gives its exit status and output. */
 async function snapgate(...argv: string[]) {

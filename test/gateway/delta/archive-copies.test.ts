@@ -1,16 +1,12 @@
-import { createHash } from 'node:crypto';
 import { expect, it, type TestContext } from 'vitest';
-import { withHeaders } from '../../../gateway/delta/layer-headers.ts';
 import { LayoutStore } from '../../../gateway/layout/layout-store.ts';
-import { readDelta } from '../../../gateway/plan/read-delta.ts';
-import { applyLayerDelta } from '../../../shared/delta/layer-delta/reader.ts';
 import { createRecompressor } from '../../../shared/delta/layer-delta/recompressor.ts';
-import { MEMORY_WORKSPACE } from '../../../shared/delta/workspace.ts';
+import { noise } from '../../support/bytes.ts';
 import { cpio } from '../../support/cpio.ts';
 import { packed } from '../../support/encoding-delta.ts';
-import { imageSide, makeDelta, memoryTree } from '../../support/made-delta.ts';
+import { makeDelta, onlyLayerDelta } from '../../support/made-delta.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
-import { collectBytes, putTinyImage } from '../../support/tiny-image.ts';
+import { putTinyImage } from '../../support/tiny-image.ts';
 
 const RECIPE = 'gnu-gzip level=9 frame=1f8b0800000000000203';
 const FORMAT = {
@@ -20,8 +16,8 @@ const FORMAT = {
 
 /** A module of a version, packed. */
 function driver(name: string, version: number): Promise<Buffer> {
-  const noise = createHash('shake256', { outputLength: 4000 }).update(name).digest('hex');
-  return packed(RECIPE, Buffer.from(`${noise} of version ${version}`));
+  const text = noise(name, 4000).toString('hex');
+  return packed(RECIPE, Buffer.from(`${text} of version ${version}`));
 }
 
 /** Modules of a version, and an archive of them with one that is nowhere else. */
@@ -56,9 +52,6 @@ async function update(ctx: TestContext, initrd: string) {
   await putTinyImage(store, [old], { tag: 'v1' });
   const target = await putTinyImage(store, [fresh], { tag: 'v2' });
   const { manifest } = await makeDelta(store, folder, { format: FORMAT });
-  const [part] = (await readDelta(store, manifest.digest)).parts.values();
-  if (part === undefined) throw new Error('no part');
-  const delta = await collectBytes(store.openBlob(part));
   const encoders = createRecompressor({ maxMemoryBytes: 1 << 27 });
   let encoded = 0;
   const recompressor: typeof encoders = {
@@ -68,15 +61,9 @@ async function update(ctx: TestContext, initrd: string) {
       return encoders.encode(...args);
     },
   };
-  const image = { reader: store, image: await imageSide(store, 'v1') };
-  const source = withHeaders(memoryTree(new Map(Object.entries(old))), image, MEMORY_WORKSPACE);
-  const rebuilt: Buffer[] = [];
-  const options = { source, workspace: MEMORY_WORKSPACE, recompressor };
-  async function* whole() {
-    yield delta;
-  }
-  for await (const { bytes } of applyLayerDelta(whole(), options)) rebuilt.push(Buffer.from(bytes));
-  expect(Buffer.concat(rebuilt).equals(Buffer.from(target.layers[0]?.tar ?? []))).toBe(true);
+  const { delta, apply } = await onlyLayerDelta(store, manifest.digest, old);
+  const tar = Buffer.from(target.layers[0]?.tar ?? []);
+  expect((await apply({ recompressor })).equals(tar)).toBe(true);
   return { encoded, bytes: delta.length };
 }
 

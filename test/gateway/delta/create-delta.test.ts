@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +9,9 @@ import { readDelta } from '../../../gateway/plan/read-delta.ts';
 import { readBounds, readTarBytes } from '../../../shared/delta/annotations.ts';
 import { sha256 } from '../../../shared/digest.ts';
 import { TAR_DIFF } from '../../../shared/oci/media-types.ts';
-import { applyParts, makeDelta, memoryTree } from '../../support/made-delta.ts';
+import { noise } from '../../support/bytes.ts';
+import { memoryTree } from '../../support/layer-delta.ts';
+import { applyParts, makeDelta } from '../../support/made-delta.ts';
 import { putTinyImage, type TinyFiles, tarOf } from '../../support/tiny-image.ts';
 
 let dir: string;
@@ -20,10 +21,6 @@ beforeEach(async () => {
   store = await LayoutStore.create(join(dir, 'images'));
 });
 afterEach(() => rm(dir, { recursive: true, force: true }));
-
-function noise(seed: string, length: number): Buffer {
-  return createHash('shake256', { outputLength: length }).update(seed).digest();
-}
 
 /** The same bytes with every 500th changed and some put in at the front. */
 function revised(bytes: Buffer): Buffer {
@@ -40,13 +37,13 @@ const LIBRARY = noise('library', 200_000);
 async function roundTrip(
   v1: readonly TinyFiles[],
   v2: readonly TinyFiles[],
-  root: Record<string, Uint8Array>,
+  root: Record<string, Buffer>,
   packing: 'gzip' | 'zstd' | 'none' = 'gzip',
 ) {
   await putTinyImage(store, v1, { tag: 'v1', packing });
   const target = await putTinyImage(store, v2, { tag: 'v2', packing });
   const created = await makeDelta(store, dir);
-  const tree = memoryTree(new Map(Object.entries(root)));
+  const tree = memoryTree({ files: root });
   const rebuilt = await applyParts(store, created.manifest.digest, tree);
   for (const layer of target.layers) {
     const bytes = rebuilt.get(layer.digest);
@@ -267,7 +264,7 @@ describe('createDelta, for any two images', () => {
 
   /** The layers' files, and the merged root that follows from what each change means. */
   function build(layers: Layers) {
-    const root = new Map<string, Uint8Array>();
+    const root = new Map<string, Buffer>();
     const remove = (prefix: string) => {
       for (const path of root.keys()) if (`${path}/`.startsWith(`${prefix}/`)) root.delete(path);
     };
@@ -286,7 +283,7 @@ describe('createDelta, for any two images', () => {
       for (const one of changes) {
         if (!('name' in one)) continue;
         files[one.name] = one.content;
-        root.set(one.name, one.content);
+        root.set(one.name, Buffer.from(one.content));
       }
       return files;
     });
@@ -307,7 +304,8 @@ describe('createDelta, for any two images', () => {
           expect(error).toMatchObject({ code: 'DELTA_REFUSED' });
         });
         if (created === undefined) return;
-        const rebuilt = await applyParts(images, created.manifest.digest, memoryTree(root));
+        const tree = memoryTree({ files: Object.fromEntries(root) });
+        const rebuilt = await applyParts(images, created.manifest.digest, tree);
         for (const layer of target.layers) {
           const tar = rebuilt.get(layer.digest);
           if (tar !== undefined) expect(tar.equals(layer.tar)).toBe(true);

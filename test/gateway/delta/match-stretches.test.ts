@@ -1,12 +1,8 @@
-import { createHash } from 'node:crypto';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { matchStretches } from '../../../gateway/delta/match-stretches.ts';
 import { isPacked } from '../../../gateway/delta/packed-content.ts';
-
-function noise(seed: string, length: number): Buffer {
-  return createHash('shake256', { outputLength: length }).update(seed).digest();
-}
+import { noise } from '../../support/bytes.ts';
 
 /** Bytes that stand in the middle of a file. */
 function side(bytes: Buffer) {

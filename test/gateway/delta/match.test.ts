@@ -1,11 +1,7 @@
-import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { findMatches, type Match } from '../../../gateway/delta/match.ts';
-
-function noise(seed: string, length: number): Buffer {
-  return createHash('shake256', { outputLength: length }).update(seed).digest();
-}
+import { noise } from '../../support/bytes.ts';
 
 /** What a delta of these matches costs at least: bytes that are new or differ. */
 function cost(old: Uint8Array, fresh: Uint8Array, matches: readonly Match[]): number {

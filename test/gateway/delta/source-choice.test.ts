@@ -1,15 +1,11 @@
-import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { describeContent } from '../../../gateway/delta/describe.ts';
 import { resemblance } from '../../../gateway/delta/sketch.ts';
 import { LayoutStore } from '../../../gateway/layout/layout-store.ts';
+import { noise } from '../../support/bytes.ts';
 import { makeDelta } from '../../support/made-delta.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 import { putTinyImage } from '../../support/tiny-image.ts';
-
-function noise(seed: string, length: number): Buffer {
-  return createHash('shake256', { outputLength: length }).update(seed).digest();
-}
 
 function sketchOf(content: Buffer): Uint32Array {
   const read = (target: Uint8Array, offset: number) => {

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +13,7 @@ import type { Recompression } from '../../../shared/delta/machine-class.ts';
 import { sha256 } from '../../../shared/digest.ts';
 import { LAYER_DELTA, TAR_DIFF } from '../../../shared/oci/media-types.ts';
 import { type PlanRequest, planSchema } from '../../../shared/plan.ts';
+import { noise } from '../../support/bytes.ts';
 import { putTinyDelta } from '../../support/tiny-delta.ts';
 import { putTinyImage, putTinyIndex, type TinyImage } from '../../support/tiny-image.ts';
 
@@ -37,7 +37,7 @@ afterEach(async () => {
 
 const MAKER = { set: 1, memory: 1024, lzma: '5.8.4', zstd: '1.5.7', program: '1.5.4' };
 const BASE = { 'etc/base': 'base' };
-const NOISE = createHash('shake256', { outputLength: 4000 }).update('noise').digest();
+const NOISE = noise('noise', 4000);
 
 function plan(request: Partial<PlanRequest> & { target: string }) {
   const planner = new Planner({ facts, maker: MAKER, deltaState: () => state });
