@@ -5,6 +5,13 @@ export const MIN_MATCH = 16;
 
 const MULTIPLIER = 0x2c1b3c6d;
 const SPREAD = 0x9e3779b1 | 0;
+/** A bucket's number of an entry takes so many bits; the others tell of the hashes that are in it. */
+const ENTRY_BITS = 26;
+const ENTRY_MASK = 2 ** ENTRY_BITS - 1;
+const MAX_ENTRIES = ENTRY_MASK - 1;
+/** Entries that are put into the table at once: the processor then waits for many buckets together. */
+const BATCH = 2048;
+const batch = { hashes: new Int32Array(BATCH), entries: new Int32Array(BATCH) };
 /** Places of one hash that are looked at, unless told otherwise. */
 const DEFAULT_CHAIN = 16;
 
@@ -47,13 +54,13 @@ export function equalRun(old: Uint8Array, a: number, fresh: Uint8Array, b: numbe
  */
 export function indexBytes(length: number, halvings = 0): number {
   const entries = Math.ceil(length / stepFor(length));
-  return 4 * entries + 2 ** tableBits(entries, halvings) * 5;
+  return 4 * (entries + 2 ** tableBits(entries, halvings));
 }
 
 /** Every how many bytes the old side is indexed: large files coarsely. */
 function stepFor(length: number): number {
   if (length < 4 * 1024 * 1024) return 2;
-  return length < 24 * 1024 * 1024 ? 4 : 8;
+  return length < 24 * 1024 * 1024 ? 4 : Math.max(8, Math.ceil(length / MAX_ENTRIES));
 }
 
 function tableBits(entries: number, halvings: number): number {
@@ -64,6 +71,11 @@ function memoryFor(old: Uint8Array, halvings: number): WorkMemory {
   const memory = new WorkMemory();
   memory.begin(indexBytes(old.length, halvings));
   return memory;
+}
+
+/** The bit that says of a bucket that a hash may be in it. */
+function markOf(hash: number): number {
+  return 1 << (ENTRY_BITS + (((hash & 0xff) * (32 - ENTRY_BITS)) >> 8));
 }
 
 /** How a file is indexed. */
@@ -81,11 +93,13 @@ export class MatchIndex {
   readonly #old: Uint8Array;
   readonly #step: number;
   readonly #shift: number;
-  /** By bucket: number of the newest entry plus one; entry i stands at i * step. */
+  /**
+   * By bucket: number of the newest entry, from 1; entry i stands at (i - 1) * step. And a bit for each
+   * hash that is in it (others may share it): most misses end here.
+   */
   readonly #heads: Int32Array;
+  /** By entry: the one before it in its bucket, or 0. */
   readonly #previous: Int32Array;
-  /** One bit for each hash that occurs (others may share it): most misses end here. */
-  readonly #seen: Uint8Array;
   readonly #chain: number;
   /** Where the run that {@link find} found starts. */
   position = 0;
@@ -101,7 +115,6 @@ export class MatchIndex {
     this.#shift = 32 - bits;
     this.#heads = memory.numbers(2 ** bits).fill(0);
     this.#previous = memory.numbers(entries);
-    this.#seen = memory.bytes(2 ** bits).fill(0);
     this.#fill();
   }
 
@@ -110,28 +123,48 @@ export class MatchIndex {
     const step = this.#step;
     const last = old.length - MIN_MATCH;
     if (last < 0) return;
+    const { hashes, entries } = batch;
     let hash = hashAt(old, 0);
     let before = hash + 1;
     let due = 0;
+    let entry = 0;
+    let count = 0;
     for (let at = 0; ; at += 1) {
       if (at === due) {
         due += step;
+        entry += 1;
         // Long runs of one value would fill a chain with places that are all alike.
-        if (hash !== before) this.#insert(hash, at / step);
+        if (hash !== before) {
+          hashes[count] = hash;
+          entries[count] = entry;
+          count += 1;
+        }
         before = hash;
+        if (count === BATCH) {
+          this.#insert(count);
+          count = 0;
+        }
       }
-      if (at >= last) return;
+      if (at >= last) break;
       hash = rollHash(hash, old, at);
     }
+    this.#insert(count);
   }
 
-  #insert(hash: number, entry: number): void {
-    const mixed = Math.imul(hash, SPREAD);
-    const bucket = mixed >>> this.#shift;
-    this.#previous[entry] = this.#heads[bucket] as number;
-    this.#heads[bucket] = entry + 1;
-    const bit = bucket ^ (hash & 0xff);
-    this.#seen[bit] = (this.#seen[bit] as number) | (1 << (mixed & 7));
+  /** Puts the first `count` entries of the batch into the table. */
+  #insert(count: number): void {
+    const { hashes, entries } = batch;
+    const heads = this.#heads;
+    const previous = this.#previous;
+    const shift = this.#shift;
+    for (let i = 0; i < count; i += 1) {
+      const hash = hashes[i] as number;
+      const entry = entries[i] as number;
+      const bucket = Math.imul(hash, SPREAD) >>> shift;
+      const head = heads[bucket] as number;
+      previous[entry - 1] = head & ENTRY_MASK;
+      heads[bucket] = (head & ~ENTRY_MASK) | markOf(hash) | entry;
+    }
   }
 
   /**
@@ -139,13 +172,12 @@ export class MatchIndex {
    * shorter than MIN_MATCH; its place is then in `position`. `hash` is that of `fresh` at `at`.
    */
   find(fresh: Uint8Array, at: number, hash: number): number {
-    const mixed = Math.imul(hash, SPREAD);
-    const bucket = mixed >>> this.#shift;
-    if (((this.#seen[bucket ^ (hash & 0xff)] as number) & (1 << (mixed & 7))) === 0) return 0;
+    const head = this.#heads[Math.imul(hash, SPREAD) >>> this.#shift] as number;
+    if ((head & markOf(hash)) === 0) return 0;
     const old = this.#old;
     const chain = this.#chain;
     let best = MIN_MATCH - 1;
-    let entry = this.#heads[bucket] as number;
+    let entry = head & ENTRY_MASK;
     for (let depth = 0; entry !== 0 && depth < chain; depth += 1) {
       const from = (entry - 1) * this.#step;
       if (old[from + best] === fresh[at + best] && old[from] === fresh[at]) {
