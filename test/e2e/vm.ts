@@ -9,6 +9,11 @@ import { join } from 'node:path';
 const FIRMWARE = '/usr/share/OVMF/OVMF_CODE_4M.fd';
 const FIRMWARE_VARIABLES = '/usr/share/OVMF/OVMF_VARS_4M.fd';
 
+/** What the firmware says on the serial line when it starts a boot loader. */
+const BOOT = /BdsDxe: starting /g;
+/** A machine that has booted more often than this while something is waited for goes round in circles. */
+const MOST_BOOTS = 8;
+
 /** Why no virtual machine can run here; undefined when one can. */
 export function vmMissing(): string | undefined {
   if (process.arch !== 'x64') return 'the virtual machine is x86-64';
@@ -77,16 +82,26 @@ export class VirtualMachine {
     return machine;
   }
 
-  /** Waits until the serial line says `pattern` after position `from` of the log; gives where it ended. */
-  async waitFor(pattern: RegExp, seconds: number, from = 0): Promise<number> {
+  /**
+   * Waits until the serial line says `pattern` after position `from` of the log; gives where it ended.
+   * Throws, with the end of what it said, when the machine ends, boots too often, or takes too long.
+   */
+  async waitFor(
+    pattern: RegExp,
+    seconds: number,
+    from = 0,
+    mostBoots = MOST_BOOTS,
+  ): Promise<number> {
     const deadline = Date.now() + seconds * 1000;
     for (;;) {
       const match = pattern.exec(this.log.slice(from));
       if (match !== null) return from + match.index + match[0].length;
       const left = deadline - Date.now();
+      const boots = this.log.slice(from).match(BOOT)?.length ?? 0;
       const isOver = this.#process.exitCode !== null || this.#process.signalCode !== null;
-      if (left <= 0 || isOver) {
-        const why = isOver ? 'the machine ended' : `not within ${seconds} s`;
+      if (left <= 0 || isOver || boots > mostBoots) {
+        const late = isOver ? 'the machine ended' : `not within ${seconds} s`;
+        const why = boots > mostBoots ? `not within ${mostBoots} boots` : late;
         throw new Error(`${pattern}: ${why}; the serial line ends:\n${this.log.slice(-3000)}`);
       }
       await new Promise<void>((resolve) => {
