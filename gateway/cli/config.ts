@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import * as v from 'valibot';
 import { parse, YAMLParseError } from 'yaml';
@@ -7,6 +6,7 @@ import { LOG_LEVELS } from '../../shared/log.ts';
 import { DEFAULT_EFFORT, MAX_EFFORT } from '../delta/effort.ts';
 import { accessSchema } from './access-config.ts';
 import { count, filePath, origin, pattern } from './config-fields.ts';
+import { readText } from './read-text.ts';
 import { keyAt, onlineKeySchema, signingSchema, withSigningPaths } from './signing-config.ts';
 
 const listenSchema = v.strictObject({
@@ -115,16 +115,8 @@ const configSchema = v.strictObject({
 export type GatewayConfig = v.InferOutput<typeof configSchema>;
 /** Reads a configuration file. Paths in it are relative to its folder. Throws CONFIG_INVALID. */
 export async function loadConfig(path: string): Promise<GatewayConfig> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (cause) {
-    throw new SnapgateError('CONFIG_INVALID', 'the configuration file cannot be read', {
-      where: path,
-      hint: 'Correct --config or the permissions of the file.',
-      cause,
-    });
-  }
+  const hint = 'Correct --config or the permissions of the file.';
+  const text = await readText(path, 'the configuration file', hint);
   return parseConfig(text, path);
 }
 

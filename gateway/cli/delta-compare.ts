@@ -17,7 +17,7 @@ import { ownRecompression } from '../delta/zstd-program.ts';
 import type { OpenedReference } from '../layout/open-reference.ts';
 import { imagePairs } from '../plan/image-pairs.ts';
 import { fullBytes } from '../plan/ways.ts';
-import { openText, REGISTRY_OPTIONS } from './delta-options.ts';
+import { openText, REGISTRY_OPTIONS, TEMPORARY_DIR_OPTION } from './delta-options.ts';
 import { ProgressLine } from './progress-line.ts';
 
 /** One way to bring the layers that differ. */
@@ -51,11 +51,7 @@ export const deltaCompareCommand: Command<CompareResult> = {
       value: 'OS/ARCH[/VARIANT]',
       help: 'platform of images of several (default: the first that both have)',
     },
-    'temporary-dir': {
-      type: 'string',
-      value: 'DIR',
-      help: 'where both images are unpacked meanwhile (default: that of the system)',
-    },
+    'temporary-dir': TEMPORARY_DIR_OPTION,
     ...REGISTRY_OPTIONS,
   },
   run,

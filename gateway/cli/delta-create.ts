@@ -19,7 +19,7 @@ import { ownRecompression } from '../delta/zstd-program.ts';
 import { withReferences } from '../layout/open-reference.ts';
 import { type ImagePair, imagePairs } from '../plan/image-pairs.ts';
 import { fullBytes } from '../plan/ways.ts';
-import { openOption, openText, REGISTRY_OPTIONS } from './delta-options.ts';
+import { openOption, openText, REGISTRY_OPTIONS, TEMPORARY_DIR_OPTION } from './delta-options.ts';
 import { ProgressLine } from './progress-line.ts';
 
 /** The delta of one platform. Sizes are bytes. */
@@ -79,11 +79,7 @@ export const deltaCreateCommand: Command<CreateResult> = {
       value: 'OS/ARCH[/VARIANT]',
       help: 'platform of images of several (default: all that both have)',
     },
-    'temporary-dir': {
-      type: 'string',
-      value: 'DIR',
-      help: 'where both images are unpacked meanwhile (default: that of the system)',
-    },
+    'temporary-dir': TEMPORARY_DIR_OPTION,
     'index-dir': {
       type: 'string',
       value: 'DIR',

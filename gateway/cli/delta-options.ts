@@ -26,6 +26,13 @@ export const PLATFORM_OPTION: OptionSpec = {
   help: "platform to take from an image of several (default: this machine's)",
 };
 
+/** The option of commands that unpack images. */
+export const TEMPORARY_DIR_OPTION: OptionSpec = {
+  type: 'string',
+  value: 'DIR',
+  help: 'where both images are unpacked meanwhile (default: that of the system)',
+};
+
 /** Opens the reference that an option holds. Throws USAGE when it is missing, and as openReference. */
 export function openOption(
   context: CommandContext,

@@ -1,9 +1,10 @@
-import { type FileHandle, open, readFile, rm } from 'node:fs/promises';
+import { type FileHandle, open, rm } from 'node:fs/promises';
 import { type Command, type CommandContext, stringOption } from '../../shared/cli/command.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import { type PublicKey, parsePublicKey, publicKeyOf } from '../../shared/signing/public-key.ts';
 import { decryptKey, generateKey } from '../signing/encrypted-key.ts';
 import { PASSWORD_OPTION, readPassword } from './password.ts';
+import { readText } from './read-text.ts';
 
 /** Largest key file read, in bytes. */
 const MAX_KEY_FILE = 64 * 1024;
@@ -89,16 +90,7 @@ function describe({ hint, pem }: PublicKey): Omit<KeyResult, 'privateKeyFile' | 
 
 /** Reads a small text file. Throws CONFIG_INVALID, KEY_INVALID for one that is no key by its size. */
 export async function readKeyFile(path: string): Promise<string> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (cause) {
-    throw new SnapgateError('CONFIG_INVALID', 'the key file cannot be read', {
-      where: path,
-      hint: 'Correct its path or its permissions.',
-      cause,
-    });
-  }
+  const text = await readText(path, 'the key file');
   if (text.length <= MAX_KEY_FILE) return text;
   throw new SnapgateError('KEY_INVALID', 'the file is too large for a key', { where: path });
 }

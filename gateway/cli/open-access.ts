@@ -12,7 +12,7 @@ import { type TokenIssuer, TokenIssuers } from '../access/token-issuers.ts';
 import { createTransport } from '../upstream/transport.ts';
 import type { AccessConfig } from './access-config.ts';
 import { followFiles } from './follow-files.ts';
-import { readConfigured } from './upstream-access.ts';
+import { readConfigured } from './read-text.ts';
 
 /** Access as it was configured, and what ends its thread and connections. */
 export type OpenedAccess = { readonly access: Access; close(): Promise<void> };

@@ -5,7 +5,7 @@ import { Gate, type GateDecision, type GateMode } from '../policy/gate.ts';
 import type { Metrics } from '../routes/metrics.ts';
 import type { Catalogue } from '../store/catalogue.ts';
 import type { GatewayConfig } from './config.ts';
-import { readConfigured } from './upstream-access.ts';
+import { readConfigured } from './read-text.ts';
 import type { GatewayWork } from './work.ts';
 
 type GateSetup = {

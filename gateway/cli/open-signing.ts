@@ -7,8 +7,8 @@ import { openPkcs11 } from '../signing/pkcs11.ts';
 import { openKeyFile, readPasswordFile, type Signer } from '../signing/signer.ts';
 import { type SigningEvent, type SigningRule, SigningService } from '../signing/signing-service.ts';
 import { openTransit } from '../signing/transit.ts';
+import { readConfigured } from './read-text.ts';
 import type { KeyPlace, SigningConfig } from './signing-config.ts';
-import { readConfigured } from './upstream-access.ts';
 import type { WorkOptions } from './work.ts';
 
 type SigningSetup = Pick<WorkOptions, 'config' | 'own' | 'log' | 'metrics'>;

@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises';
 import { type OptionValues, requiredOption } from '../../shared/cli/command.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import { parseReference, parseRegistryReference } from '../../shared/oci/reference.ts';
 import { type Policy, parsePolicy } from '../../shared/policy/policy.ts';
+import { readText } from './read-text.ts';
 
 /** Options of commands that judge by a policy file. */
 export const POLICY_OPTION = {
@@ -12,17 +12,7 @@ export const POLICY_OPTION = {
 /** Reads the policy file that `--policy` names. Throws USAGE, CONFIG_INVALID, KEY_INVALID. */
 export async function readPolicyOption(options: OptionValues): Promise<Policy> {
   const file = requiredOption(options, 'policy');
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new SnapgateError('CONFIG_INVALID', 'the policy file cannot be read', {
-      where: file,
-      hint: 'Correct its path or its permissions.',
-      cause,
-    });
-  }
-  return parsePolicy(text, file);
+  return parsePolicy(await readText(file, 'the policy file'), file);
 }
 
 /** What the policy calls a repository: `--repository`, or the name in a registry. Throws USAGE. */

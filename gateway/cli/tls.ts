@@ -4,7 +4,7 @@ import { toSnapgateError } from '../../shared/errors.ts';
 import type { Log } from '../../shared/log.ts';
 import type { GatewayConfig } from './config.ts';
 import { followFiles } from './follow-files.ts';
-import { readConfigured } from './upstream-access.ts';
+import { readConfigured } from './read-text.ts';
 
 type TlsConfig = NonNullable<GatewayConfig['listen']['tls']>;
 

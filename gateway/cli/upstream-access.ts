@@ -1,28 +1,14 @@
-import { readFile } from 'node:fs/promises';
 import { getCACertificates } from 'node:tls';
-import { SnapgateError } from '../../shared/errors.ts';
 import { findCredentials } from '../../shared/registry/auth-file.ts';
 import type { Credentials } from '../../shared/registry/authenticator.ts';
 import { Repository } from '../../shared/registry/repository.ts';
 import type { Transport } from '../../shared/registry/transport.ts';
 import type { TransportOptions } from '../upstream/transport.ts';
 import type { GatewayConfig } from './config.ts';
+import { readConfigured } from './read-text.ts';
 
 /** Most repositories whose tokens are kept. */
 const MAX_OPEN = 1000;
-
-/** Reads a file that the configuration names. Throws CONFIG_INVALID. */
-export async function readConfigured(path: string, field: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (cause) {
-    throw new SnapgateError('CONFIG_INVALID', `${field}: the file cannot be read`, {
-      where: path,
-      hint: 'Correct its path or its permissions.',
-      cause,
-    });
-  }
-}
 
 /** How the configuration wants the registry to be reached. Throws CONFIG_INVALID. */
 export async function transportOptions(

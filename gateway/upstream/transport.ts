@@ -1,6 +1,11 @@
 import { Agent, errors, request } from 'undici';
 import { SnapgateError } from '../../shared/errors.ts';
-import { displayUrl, type HttpRequest, type Transport } from '../../shared/registry/transport.ts';
+import {
+  displayUrl,
+  flatHeaders,
+  type HttpRequest,
+  type Transport,
+} from '../../shared/registry/transport.ts';
 
 /** Timeouts of requests towards a registry, in milliseconds. */
 export type TransportOptions = {
@@ -42,7 +47,7 @@ export function createTransport(options: TransportOptions = {}): {
       });
       return {
         status: response.statusCode,
-        headers: flatten(response.headers),
+        headers: flatHeaders(response.headers),
         body: guarded(response.body, call),
       };
     } catch (thrown) {
@@ -50,14 +55,6 @@ export function createTransport(options: TransportOptions = {}): {
     }
   };
   return { transport, agent, close: () => agent.destroy() };
-}
-
-function flatten(headers: Record<string, string | string[] | undefined>): Record<string, string> {
-  const flat: Record<string, string> = {};
-  for (const [name, value] of Object.entries(headers)) {
-    if (value !== undefined) flat[name] = Array.isArray(value) ? value.join(', ') : value;
-  }
-  return flat;
 }
 
 async function* guarded(

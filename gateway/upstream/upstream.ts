@@ -1,14 +1,11 @@
 import { Readable } from 'node:stream';
 import { type Agent, request } from 'undici';
 import { SnapgateError } from '../../shared/errors.ts';
-import { displayUrl } from '../../shared/registry/transport.ts';
+import { followRedirects } from '../../shared/registry/redirects.ts';
 import { type DirectBody, requestDirectly } from './direct-blob.ts';
 import { forForeign, type HeaderMap, headerValue, type OutgoingHeaders } from './headers.ts';
 import type { RegistryLogin, RegistryScope } from './registry-login.ts';
 import { transportError } from './transport.ts';
-
-const MAX_REDIRECTS = 5;
-const REDIRECTS = [301, 302, 303, 307, 308];
 
 /** A request to pass on. */
 export type UpstreamRequest = {
@@ -97,20 +94,10 @@ export class Upstream {
     throw loginRefused(scope);
   }
 
-  async #follow(call: UpstreamRequest): Promise<UpstreamAnswer> {
-    let { url } = call;
-    for (let hop = 0; hop <= MAX_REDIRECTS; hop += 1) {
-      const answer = await this.#once({ ...call, url });
-      const location = headerValue(answer.headers, 'location');
-      const isRead = call.method === 'GET' || call.method === 'HEAD';
-      if (!isRead || !REDIRECTS.includes(answer.status) || location === undefined) return answer;
-      discard(answer);
-      const next = URL.parse(location, url.href);
-      if (next === null || !['http:', 'https:'].includes(next.protocol)) break;
-      url = next;
-    }
-    throw new SnapgateError('UPSTREAM_FAILED', 'the registry redirects without end or to nowhere', {
-      where: displayUrl(call.url),
+  #follow(call: UpstreamRequest): Promise<UpstreamAnswer> {
+    return followRedirects(call, (url) => this.#once({ ...call, url }), {
+      location: ({ headers }) => headerValue(headers, 'location'),
+      discard,
     });
   }
 

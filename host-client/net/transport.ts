@@ -4,8 +4,8 @@ import { Readable } from 'node:stream';
 import { SnapgateError } from '../../shared/errors.ts';
 import {
   displayUrl,
+  flatHeaders,
   type HttpRequest,
-  type HttpResponse,
   type Transport,
 } from '../../shared/registry/transport.ts';
 
@@ -49,7 +49,7 @@ export function createTransport(options: TransportOptions = {}): {
     const response = await send(call, clientFor(call.url), answerTimeoutMs);
     return {
       status: response.statusCode ?? 0,
-      headers: flatten(response.headers),
+      headers: flatHeaders(response.headers),
       body: guarded(response, call, stallTimeoutMs),
     };
   };
@@ -115,14 +115,6 @@ function sendBody(request: http.ClientRequest, body: HttpRequest['body']): void 
       .on('error', (cause) => request.destroy(cause))
       .pipe(request);
   }
-}
-
-function flatten(headers: http.IncomingHttpHeaders): HttpResponse['headers'] {
-  const flat: Record<string, string> = {};
-  for (const [name, value] of Object.entries(headers)) {
-    if (value !== undefined) flat[name] = Array.isArray(value) ? value.join(', ') : value;
-  }
-  return flat;
 }
 
 /** The time of a stall counts only while somebody waits: a slow disk or a rate limit is no stall. */

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, SnapgateError } from '../errors.ts';
 import { MAX_MANIFEST_BYTES } from '../oci/manifest.ts';
 import { Authenticator, type Credentials } from './authenticator.ts';
+import { followRedirects } from './redirects.ts';
 import {
   discardBody,
   displayUrl,
@@ -11,7 +12,6 @@ import {
 } from './transport.ts';
 
 const MAX_ERROR_BODY = 16 * 1024;
-const MAX_REDIRECTS = 5;
 const MAX_PAGES = 1000;
 const TRIES = 4;
 /** A registry that asks for a longer pause than this is reported instead of waited for. */
@@ -137,33 +137,20 @@ export class RepositoryRequests {
     }
   }
 
-  async #follow(call: Call, authorization: string | undefined): Promise<HttpResponse> {
-    let url = call.url;
-    for (let hop = 0; hop <= MAX_REDIRECTS; hop += 1) {
-      const own = url.origin === this.#options.baseUrl.origin;
+  #follow(call: Call, authorization: string | undefined): Promise<HttpResponse> {
+    const { method, body, signal } = call;
+    const send = (url: URL) => {
+      const isOwn = url.origin === this.#options.baseUrl.origin;
       const headers = {
         ...call.headers,
-        ...(own && authorization !== undefined ? { authorization } : {}),
+        ...(isOwn && authorization !== undefined ? { authorization } : {}),
       };
-      const { method, body, signal } = call;
-      const response = await this.#options.transport({
-        method,
-        url,
-        headers,
-        signal,
-        ...(body === undefined ? {} : { body }),
-      });
-      const location = response.headers.location;
-      const redirected = [301, 302, 303, 307, 308].includes(response.status);
-      if (!redirected || location === undefined || !['GET', 'HEAD'].includes(method))
-        return response;
-      await discardBody(response.body);
-      const next = URL.parse(location, url.href);
-      if (next === null || !['http:', 'https:'].includes(next.protocol)) break;
-      url = next;
-    }
-    throw new SnapgateError('UPSTREAM_FAILED', 'the registry redirects without end or to nowhere', {
-      where: displayUrl(call.url),
+      const request = { method, url, headers, signal };
+      return this.#options.transport(body === undefined ? request : { ...request, body });
+    };
+    return followRedirects(call, send, {
+      location: ({ headers }) => headers.location,
+      discard: (answer) => discardBody(answer.body),
     });
   }
 }

@@ -52,3 +52,14 @@ export async function discardBody(body: AsyncIterable<Uint8Array>): Promise<void
 export function displayUrl(url: URL): string {
   return `${url.protocol}//${url.host}${url.pathname}`;
 }
+
+/** Headers as {@link HttpResponse} has them. */
+export function flatHeaders(
+  headers: Readonly<Record<string, string | string[] | undefined>>,
+): HttpResponse['headers'] {
+  const flat: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers)) {
+    if (value !== undefined) flat[name] = Array.isArray(value) ? value.join(', ') : value;
+  }
+  return flat;
+}

@@ -2,10 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { KeylessSigner } from '../../gateway/signing/keyless.ts';
-import { signManifest } from '../../gateway/signing/sign-manifest.ts';
 import { createTransport } from '../../gateway/upstream/transport.ts';
-import type { ContentStore } from '../../shared/oci/content.ts';
 import { parsePolicy } from '../../shared/policy/policy.ts';
 import { verifyManifest } from '../../shared/policy/verify-manifest.ts';
 import { Repository } from '../../shared/registry/repository.ts';
@@ -13,18 +10,12 @@ import { startGatewayProcess } from '../support/gateway.ts';
 import { peerMissing, peerPath } from '../support/peers.ts';
 import { hasRegistry, startRegistry } from '../support/registry.ts';
 import { runProgramFile, snapgate } from '../support/run-program.ts';
-import { startSigstore } from '../support/sigstore.ts';
+import { signKeyless, startSigstore } from '../support/sigstore.ts';
 import { type SigstoreServers, startSigstoreServers } from '../support/sigstore-servers.ts';
 import { putTinyImage } from '../support/tiny-image.ts';
 
 const ISSUER = 'https://issuer.test';
 const SUBJECT = 'https://code.test/os/release.yml@refs/heads/main';
-
-const signKeyless = (
-  store: ContentStore,
-  subject: Parameters<typeof signManifest>[1],
-  signer: KeylessSigner,
-) => signManifest(store, subject, { signer, dockerReference: '' });
 
 describe('a signature without a key', () => {
   it('is verified by cosign', async (ctx) => {

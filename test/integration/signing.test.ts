@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, type TestContext } from 'vitest';
 import { signImage } from '../../gateway/signing/sign-image.ts';
 import { openKeyFile } from '../../gateway/signing/signer.ts';
 import { createTransport } from '../../gateway/upstream/transport.ts';
@@ -52,8 +52,10 @@ const at = (name: string) => join(folder, name);
 const peer = (name: Peer, args: readonly string[], more: Record<string, string> = {}) =>
   runProgramFile(peerPath(name), args, { env: { ...env, ...more }, cwd: folder });
 
-/** A repository of its own for each test, with one small image under `v1`. */
-async function newRepository() {
+/** A repository of its own for each test, with one small image under `v1`; skips without these peers. */
+async function newRepository(ctx: TestContext, ...peers: Peer[]) {
+  const why = missing(...peers);
+  ctx.skip(why !== undefined, why);
   serial += 1;
   const repository = `os/edge${serial}`;
   const baseUrl = new URL(registry.url);
@@ -84,9 +86,7 @@ describe('an image that we sign', () => {
   it.for(VERIFIERS)(
     'is accepted by $title, with its index and platforms',
     async ({ peer: name, verify }, ctx) => {
-      const why = missing(name);
-      ctx.skip(why !== undefined, why);
-      const place = await newRepository();
+      const place = await newRepository(ctx, name);
       const { store, image, name: repository } = place;
       const arm64 = await putTinyImage(store, [{ a: '2' }], { architecture: 'arm64' });
       await putTinyIndex(store, { amd64: image, arm64 }, 'multi');
@@ -100,9 +100,7 @@ describe('an image that we sign', () => {
   it.for(VERIFIERS)(
     'is refused by $title without, and with another key',
     async ({ peer: name, verify }, ctx) => {
-      const why = missing(name);
-      ctx.skip(why !== undefined, why);
-      const place = await newRepository();
+      const place = await newRepository(ctx, name);
       const { name: repository } = place;
       await expectRefusal(verify(`${repository}:v1`, at('ours.pub'), folder));
       await sign(place, 'v1');
@@ -113,9 +111,7 @@ describe('an image that we sign', () => {
   it.for(VERIFIERS)(
     'is refused by $title when its content was tampered with',
     async ({ peer: name, verify }, ctx) => {
-      const why = missing(name);
-      ctx.skip(why !== undefined, why);
-      const place = await newRepository();
+      const place = await newRepository(ctx, name);
       const { store, image, name: repository } = place;
       await sign(place, 'v1');
       const evil = await putTinyImage(store, [{ 'etc/issue': 'evil' }], { tag: 'v1' });
@@ -127,9 +123,7 @@ describe('an image that we sign', () => {
   it.for(VERIFIERS)(
     'is refused by $title when its signatures were tampered with',
     async ({ peer: name, verify }, ctx) => {
-      const why = missing(name);
-      ctx.skip(why !== undefined, why);
-      const place = await newRepository();
+      const place = await newRepository(ctx, name);
       const { store, image, name: repository } = place;
       await sign(place, 'v1');
       expect(await verify(`${repository}:v1`, at('ours.pub'), folder)).toMatchObject({ status: 0 });
@@ -141,9 +135,7 @@ describe('an image that we sign', () => {
 
 describe('an image that was tampered with', () => {
   it('is refused by our own commands, which say why', async (ctx) => {
-    const why = missing();
-    ctx.skip(why !== undefined, why);
-    const place = await newRepository();
+    const place = await newRepository(ctx);
     const { store, image, name } = place;
     const reference = `docker://${name}:v1`;
     const verify = () => snapgate(['verify', reference, '--key', at('ours.pub')]);
@@ -164,9 +156,7 @@ describe('an image that was tampered with', () => {
 
 describe('a delta that we sign', () => {
   it.for(['cosign2', 'cosign3'] as const)('is accepted by %s', async (name, ctx) => {
-    const why = missing(name);
-    ctx.skip(why !== undefined, why);
-    const place = await newRepository();
+    const place = await newRepository(ctx, name);
     const { store, image, name: repository } = place;
     const next = await putTinyImage(store, [{ 'etc/issue': 'next' }], { tag: 'v2' });
     const delta = await putTinyDelta(store, image, next);
@@ -186,9 +176,7 @@ describe('keys', () => {
   });
 
   it('of cosign sign here', async (ctx) => {
-    const why = missing('cosign2', 'cosign3');
-    ctx.skip(why !== undefined, why);
-    const place = await newRepository();
+    const place = await newRepository(ctx, 'cosign2', 'cosign3');
     for (const maker of ['cosign2', 'cosign3'] as const) {
       const made = await peer(maker, ['generate-key-pair', '--output-key-prefix', maker]);
       expect(made).toMatchObject({ status: 0 });
@@ -216,9 +204,7 @@ const COSIGN_FORMS = [
 
 describe('signatures by cosign', () => {
   it.for(COSIGN_FORMS)('%s, %s, are accepted here', async ([name, form, options], ctx) => {
-    const why = missing(name);
-    ctx.skip(why !== undefined, why);
-    const place = await newRepository();
+    const place = await newRepository(ctx, name);
     const { image, name: repository } = place;
     const reference = `${repository}@${image.stored.digest}`;
     const args = ['sign', ...options, '--key', at('ours.key'), reference];
@@ -230,9 +216,7 @@ describe('signatures by cosign', () => {
   });
 
   it('and ours live side by side', async (ctx) => {
-    const why = missing('cosign2', 'cosign3');
-    ctx.skip(why !== undefined, why);
-    const place = await newRepository();
+    const place = await newRepository(ctx, 'cosign2', 'cosign3');
     const { image, name: repository } = place;
     const reference = `${repository}@${image.stored.digest}`;
     for (const [name, , options] of COSIGN_FORMS) {
@@ -274,9 +258,7 @@ describe('signatures by cosign', () => {
 
 describe('a gateway with a key', () => {
   it('signs what a client asks the way to, as cosign sees through it', async (ctx) => {
-    const why = missing('cosign3');
-    ctx.skip(why !== undefined, why);
-    const { store, image } = await newRepository();
+    const { store, image } = await newRepository(ctx, 'cosign3');
     const repository = store.name.slice(registry.host.length + 1);
     await writeFile(at('password'), PASSWORD);
     const rule = { repository: 'os/*', key: at('ours.key'), passwordFile: at('password') };

@@ -83,8 +83,16 @@ export async function endOf(delta: Buffer, { source }: SampleDelta): Promise<str
   }
 }
 
+/** As {@link endOf}; throws where the simple reader does not take and refuse the same. */
+export async function judge(delta: Buffer, sample: SampleDelta): Promise<string> {
+  const code = await endOf(delta, sample);
+  const simple = simpleEndOf(delta, sample);
+  if (simple === (code === 'accepted' ? 'accepted' : 'refused')) return code;
+  throw new Error(`the reader ends with ${code}, the simple one with ${simple}`);
+}
+
 /** How the simple reader ends: `accepted` or `refused`. */
-export function simpleEndOf(delta: Buffer, { simple }: SampleDelta): string {
+function simpleEndOf(delta: Buffer, { simple }: SampleDelta): string {
   try {
     simpleApply(delta, simple);
     return 'accepted';

@@ -12,6 +12,8 @@ import {
   tsaHandler,
 } from '@sigstore/mock';
 import type { KeylessSigner } from '../../gateway/signing/keyless.ts';
+import { signManifest } from '../../gateway/signing/sign-manifest.ts';
+import type { ContentStore } from '../../shared/oci/content.ts';
 
 /** The services that keyless signing needs, as one server on loopback. */
 export type TestSigstore = {
@@ -97,3 +99,10 @@ export async function startSigstore(): Promise<TestSigstore> {
     close: () => new Promise((resolve) => void server.close(() => resolve())),
   };
 }
+
+/** Signs a manifest without a key. */
+export const signKeyless = (
+  store: ContentStore,
+  subject: Parameters<typeof signManifest>[1],
+  signer: KeylessSigner,
+) => signManifest(store, subject, { signer, dockerReference: '' });

@@ -144,18 +144,9 @@ export class LayerDeltaWriter {
     size: number,
     memory: number,
   ): number {
-    const { commands, text } = this.#streams;
+    const { commands } = this.#streams;
     commands.byte(COMMAND.UNPACK);
-    if (from.kind === 'file') {
-      commands.byte(UNPACK_FROM.FILE);
-      writePath(commands, text, from.path);
-    } else if (from.kind === 'entry') {
-      commands.byte(UNPACK_FROM.ENTRY_FILE);
-      commands.signed(from.index - this.#pointer);
-    } else {
-      commands.byte(UNPACK_FROM.PART);
-      commands.number(this.#parts.age(from.part));
-    }
+    this.#source(from, commands, UNPACK_FROM);
     commands.number(packed.offset);
     commands.number(packed.length);
     commands.byte(method);
@@ -239,7 +230,7 @@ export class LayerDeltaWriter {
   }
 
   async #operations(sources: readonly ContentSource[], chunks: Chunks): Promise<void> {
-    for (const source of sources) this.#source(source);
+    for (const source of sources) this.#source(source, this.#streams.operations, OPERATION);
     for await (const chunk of chunks) {
       for (const [name, bytes] of Object.entries(chunk)) {
         this.#streams[name as keyof ContentChunk].bytes(bytes);
@@ -248,16 +239,21 @@ export class LayerDeltaWriter {
     }
   }
 
-  #source(source: ContentSource): void {
-    const { operations, commands, text } = this.#streams;
+  /** Names a source; which kind it is goes to `kinds`. */
+  #source(
+    source: ContentSource,
+    kinds: ByteWriter,
+    codes: Readonly<Record<'FILE' | 'ENTRY_FILE' | 'PART', number>>,
+  ): void {
+    const { commands, text } = this.#streams;
     if (source.kind === 'file') {
-      operations.byte(OPERATION.FILE);
+      kinds.byte(codes.FILE);
       writePath(commands, text, source.path);
     } else if (source.kind === 'entry') {
-      operations.byte(OPERATION.ENTRY_FILE);
+      kinds.byte(codes.ENTRY_FILE);
       commands.signed(source.index - this.#pointer);
     } else {
-      operations.byte(OPERATION.PART);
+      kinds.byte(codes.PART);
       commands.number(this.#parts.age(source.part));
     }
   }

@@ -1,12 +1,11 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { buildKeylessBundle, type KeylessSigner } from '../../../gateway/signing/keyless.ts';
-import { signManifest } from '../../../gateway/signing/sign-manifest.ts';
-import type { ContentStore, StoredManifest } from '../../../shared/oci/content.ts';
+import { buildKeylessBundle } from '../../../gateway/signing/keyless.ts';
+import type { StoredManifest } from '../../../shared/oci/content.ts';
 import { parsePolicy } from '../../../shared/policy/policy.ts';
 import { verifyManifest } from '../../../shared/policy/verify-manifest.ts';
 import { MemoryStore } from '../../support/memory-store.ts';
 import { makeKey, putBundle } from '../../support/signatures.ts';
-import { startSigstore, type TestSigstore } from '../../support/sigstore.ts';
+import { signKeyless, startSigstore, type TestSigstore } from '../../support/sigstore.ts';
 import { putTinyImage } from '../../support/tiny-image.ts';
 
 const ISSUER = 'https://issuer.test';
@@ -49,12 +48,6 @@ const invalid = (message: string) => ({
   code: 'SIGNATURE_INVALID',
   message: expect.stringContaining(message),
 });
-
-const signKeyless = (
-  store: ContentStore,
-  subject: Parameters<typeof signManifest>[1],
-  signer: KeylessSigner,
-) => signManifest(store, subject, { signer, dockerReference: '' });
 
 describe('a signature without a key', () => {
   it('counts for whom the certificate names, vouched for by the issuer', async () => {
