@@ -9,6 +9,7 @@ import {
 } from '../../shared/oci/unpack-layer.ts';
 import { DEFAULT_TAR_LIMITS, type TarLimits } from '../../shared/tar/reader.ts';
 import type { ImageFacts } from '../store/facts.ts';
+import { LeftBehind } from './keep-memory-small.ts';
 
 /** One of the two images of a delta: where its blobs are, and what was read of it. */
 export type ImageSide = {
@@ -72,7 +73,7 @@ function tooMany(message: string): SnapgateError {
 }
 
 /** The tar stream of a layer, checked against its diff_id. Throws as {@link unpackLayer}. */
-export function openLayer(
+export async function* openLayer(
   image: ImageSide,
   index: number,
   limits: LayerLimits,
@@ -81,8 +82,16 @@ export function openLayer(
 ): AsyncGenerator<Uint8Array, void, void> {
   const blob = image.manifest.layers[index] as Descriptor;
   const diffId = image.config.rootfs.diff_ids[index] as Digest;
-  const body = counted(image.reader.openBlob(blob, { signal }), onRead, signal);
-  return unpackLayer(body, blob, diffId, limits.unpack);
+  const left = new LeftBehind();
+  const onPacked = (bytes: number) => {
+    left.add(bytes);
+    onRead(bytes);
+  };
+  const body = counted(image.reader.openBlob(blob, { signal }), onPacked, signal);
+  for await (const bytes of unpackLayer(body, blob, diffId, limits.unpack)) {
+    left.add(bytes.byteLength);
+    yield bytes;
+  }
 }
 
 async function* counted(

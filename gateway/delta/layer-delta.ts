@@ -13,6 +13,7 @@ import { SnapgateError } from '../../shared/errors.ts';
 import type { TarLimits } from '../../shared/tar/reader.ts';
 import { planFiles } from './file-plans.ts';
 import { fileWorkspace } from './file-workspace.ts';
+import { LeftBehind } from './keep-memory-small.ts';
 import { ownLayerDelta } from './own-layer-delta.ts';
 import { type OwnPlanOptions, OwnPlans } from './own-plans.ts';
 import { ProvedEncodings } from './proved-encodings.ts';
@@ -102,8 +103,12 @@ function own(
 }
 
 function progressOf(layer: TargetLayer, { signal, onProgress }: LayerDeltaOptions) {
+  const left = new LeftBehind();
+  let last = 0;
   return (position: number) => {
     signal.throwIfAborted();
+    left.add(position - last);
+    last = position;
     onProgress(position / layer.spool.size);
   };
 }
@@ -155,7 +160,11 @@ async function prove(
                 ),
               }),
         });
-  for await (const { bytes } of pieces) hash.update(bytes);
+  const left = new LeftBehind();
+  for await (const { bytes } of pieces) {
+    hash.update(bytes);
+    left.add(bytes.length);
+  }
   if (digestFromHex(hash.digest('hex')) === diffId) return;
   throw new SnapgateError('INTERNAL', `the delta of layer ${diffId} does not rebuild it`, {
     hint: 'This is a defect of the program; the image can be pulled as it is.',

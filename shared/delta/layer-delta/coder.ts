@@ -96,32 +96,49 @@ function unpackError(error: Error): SnapgateError {
 /** zstd's strategy "btopt": as the highest, "btultra2", with coarser prices. */
 const QUICK = 7;
 
+/** Up to this level large bulk is packed quickly. */
+const MAX_QUICK_LEVEL = 18;
+
 /**
  * What differs from zstd's own settings. Not knowing the size, it takes tables for the window that a
  * level goes with, a hundred MB, which the processor's caches do not hold. The levels that look for
  * the best way through all matches take half the time with tables that fit better, and with fewer
  * places looked at; in the large window, where this would lose 3 %, far matches are found otherwise.
- * Bulk alone has yet smaller tables, and fewer places that are looked at: the other streams are
- * small, and lose most by it. Large bulk takes two thirds of the time, and 0.8 % more bytes, where the
- * best way is reckoned less finely. The highest levels are for those who want the last percent.
+ * Bulk has yet smaller tables, and fewer places that are looked at: the other streams are small, and
+ * lose most by it. The highest levels are for those who want the last percent.
  */
 function settingsFor(level: number, windowLog: number, isBulk: boolean): Record<number, number> {
   if (level < 10) return {};
+  if (level < 16 || level > 19) return tables(22, 24, windowLog);
   const isLarge = windowLog > 22;
-  const tables = (hashLog: number, chainLog: number) => ({
+  if (!isBulk) {
+    return isLarge
+      ? { ...tables(19, 21, windowLog), ...farMatches(32, 4) }
+      : tables(18, 20, windowLog);
+  }
+  const thorough = { ...tables(18, 20, windowLog), ...search(5, 32) };
+  if (!isLarge) return thorough;
+  // Ways reckoned less finely take two thirds of the time, and 0.8 % more bytes. Tables that the cache
+  // of one processor holds, and less search, take half of that, and 2 % more.
+  const size =
+    level > MAX_QUICK_LEVEL ? thorough : { ...tables(17, 18, windowLog), ...search(4, 16) };
+  return { ...size, ...farMatches(32, 5), [constants.ZSTD_c_strategy]: QUICK };
+}
+
+/** Base-2 logarithms of the numbers of entries, and that of the window. */
+function tables(hashLog: number, chainLog: number, windowLog: number): Record<number, number> {
+  return {
     [constants.ZSTD_c_hashLog]: Math.min(hashLog, windowLog),
     [constants.ZSTD_c_chainLog]: Math.min(chainLog, windowLog + 1),
-  });
-  if (level < 16 || level > 19) return tables(22, 24);
-  if (isBulk) {
-    return {
-      ...tables(18, 20),
-      ...(isLarge ? { ...farMatches(32, 5), [constants.ZSTD_c_strategy]: QUICK } : {}),
-      [constants.ZSTD_c_searchLog]: 5,
-      [constants.ZSTD_c_targetLength]: 32,
-    };
-  }
-  return isLarge ? { ...tables(19, 21), ...farMatches(32, 4) } : tables(18, 20);
+  };
+}
+
+/** 2 to the `searchLog` places are looked at; a match of `enough` bytes is taken as it is. */
+function search(searchLog: number, enough: number): Record<number, number> {
+  return {
+    [constants.ZSTD_c_searchLog]: searchLog,
+    [constants.ZSTD_c_targetLength]: enough,
+  };
 }
 
 /** Far matches of at least `length` bytes, looked up at every 2 to the `rateLog` places. */

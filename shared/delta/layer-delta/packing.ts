@@ -24,7 +24,7 @@ const WINDOW_LOG: Readonly<Record<StreamName, number>> = {
 const DICTIONARY_LOG: Readonly<Partial<Record<StreamName, number>>> = {
   ...{ lengths: 20, seeks: 20, differences: 22, literals: 23 },
 };
-const MIN_LZMA_LEVEL = 19;
+const MIN_LZMA_LEVEL = 18;
 /** From this level on time does not matter. */
 const MIN_THOROUGH_LEVEL = 20;
 
