@@ -209,7 +209,8 @@ export async function loadConfig(overrides: ConfigOverrides = {}): Promise<Confi
   }
   const parsed = v.safeParse(configSchema, merged);
   if (parsed.success) return completeConfig(parsed.output, root);
-  const [issue] = parsed.issues;
+  // Who misspells a setting wants to hear of that, not that another one is missing.
+  const issue = parsed.issues.find(isUnknown) ?? parsed.issues[0];
   const missing = issue.kind === 'schema' && issue.received === 'undefined';
   throw new SnapgateError(
     'CONFIG_INVALID',
@@ -218,10 +219,12 @@ export async function loadConfig(overrides: ConfigOverrides = {}): Promise<Confi
   );
 }
 
+function isUnknown(issue: v.BaseIssue<unknown>): boolean {
+  return issue.type === 'strict_object' && issue.expected === 'never';
+}
+
 function problem(issue: v.BaseIssue<unknown>): string {
-  return issue.type === 'strict_object' && issue.expected === 'never'
-    ? 'is no setting'
-    : issue.message;
+  return isUnknown(issue) ? 'is no setting' : issue.message;
 }
 
 async function readConfigFile(file: string, required: boolean): Promise<object> {

@@ -33,13 +33,23 @@ export const bundleExportCommand: Command<BundleResult> = {
   name: 'bundle export',
   summary: 'Write an update for machines without a line into one file',
   options: {
-    target: { type: 'string', value: 'REF', help: 'the signed image that they should have' },
+    target: {
+      type: 'string',
+      required: true,
+      value: 'REF',
+      help: 'the signed image that they should have',
+    },
     source: {
       type: 'string',
       value: 'REF',
       help: 'the image that they have: only a published delta goes in (default: all layers)',
     },
-    output: { type: 'string', value: 'oci-archive:FILE[:TAG]', help: 'where it goes' },
+    output: {
+      type: 'string',
+      required: true,
+      value: 'oci-archive:FILE[:TAG]',
+      help: 'where it goes',
+    },
     tuf: {
       ...{ type: 'string', value: 'DIR|URL' },
       help: 'channel metadata to carry along: of a folder, or of a gateway',

@@ -138,13 +138,18 @@ export function parseConfig(text: string, path: string): GatewayConfig {
   }
   const parsed = v.safeParse(configSchema, document ?? {});
   if (parsed.success) return withPaths(parsed.output, dirname(resolve(path)));
-  const [issue] = parsed.issues;
+  // Who misspells a field wants to hear of that, not that another one is missing.
+  const issue = parsed.issues.find(isUnknown) ?? parsed.issues[0];
   const field = v.getDotPath(issue) ?? '(whole file)';
   throw refuse(`${field}: ${explain(issue)}`);
 }
 
+function isUnknown(issue: v.BaseIssue<unknown>): boolean {
+  return issue.type === 'strict_object' && issue.expected === 'never';
+}
+
 function explain(issue: v.BaseIssue<unknown>): string {
-  if (issue.type === 'strict_object' && issue.expected === 'never') return 'no such field';
+  if (isUnknown(issue)) return 'no such field';
   if (issue.type === 'strict_object' && issue.received === 'undefined') return 'is missing';
   return issue.message;
 }

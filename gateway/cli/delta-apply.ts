@@ -41,11 +41,17 @@ export const deltaApplyCommand: Command<ApplyResult> = {
   options: {
     'source-tree': {
       type: 'string',
+      required: true,
       value: 'DIR',
       help: 'unpacked root of the image that the delta was made from',
     },
-    delta: { type: 'string', value: 'REF', help: 'the delta artifact' },
-    output: { type: 'string', value: 'oci:DIR[:TAG]', help: 'where the image goes' },
+    delta: { type: 'string', required: true, value: 'REF', help: 'the delta artifact' },
+    output: {
+      type: 'string',
+      required: true,
+      value: 'oci:DIR[:TAG]',
+      help: 'where the image goes',
+    },
     source: {
       type: 'string',
       value: 'REF',

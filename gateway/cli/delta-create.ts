@@ -57,8 +57,13 @@ export const deltaCreateCommand: Command<CreateResult> = {
   name: 'delta create',
   summary: 'Make the delta that turns one image into another',
   options: {
-    source: { type: 'string', value: 'REF', help: 'the image that machines have' },
-    target: { type: 'string', value: 'REF', help: 'the image that they should have' },
+    source: { type: 'string', required: true, value: 'REF', help: 'the image that machines have' },
+    target: {
+      type: 'string',
+      required: true,
+      value: 'REF',
+      help: 'the image that they should have',
+    },
     output: {
       type: 'string',
       value: 'oci:DIR[:TAG]|oci-archive:FILE[:TAG]',

@@ -38,7 +38,7 @@ export const policyTestCommand: Command<PolicyTestResult> = {
   summary: 'Explain how a policy judges an image or a delta, and change nothing',
   arguments: 'REF',
   options: {
-    ...POLICY_OPTION,
+    policy: { ...POLICY_OPTION.policy, required: true },
     repository: {
       type: 'string',
       value: 'HOST/REPO',
@@ -129,7 +129,7 @@ export const policyExportCommand: Command<PolicyExportResult> = {
   name: 'policy export',
   summary: 'Print a policy as the policy.json that Podman, skopeo and bootc read',
   options: {
-    ...POLICY_OPTION,
+    policy: { ...POLICY_OPTION.policy, required: true },
     weaker: { type: 'boolean', help: 'export rules as well that are weaker there than here' },
   },
   async run({ options, positionals }) {

@@ -9,7 +9,12 @@ export const serveCommand: Command<{ url: string }> = {
   name: 'serve',
   summary: 'Run the gateway in front of a registry',
   options: {
-    config: { type: 'string', value: 'FILE', help: 'configuration, as in deploy/snapgate.yaml' },
+    config: {
+      type: 'string',
+      required: true,
+      value: 'FILE',
+      help: 'configuration, as in deploy/snapgate.yaml',
+    },
   },
   async run({ options, io, signal }) {
     const config = await loadConfig(requiredOption(options, 'config'));

@@ -124,8 +124,15 @@ async function chooseDisk(context: CommandContext): Promise<{ path: string; isNe
     throw new SnapgateError('USAGE', 'give either --disk or --image-file');
   }
   if (device !== undefined) {
-    if (!(await stat(device)).isBlockDevice()) {
-      throw new SnapgateError('USAGE', 'not a disk', { where: device });
+    const found = await stat(device).catch(() => undefined);
+    if (found?.isBlockDevice() !== true) {
+      throw new SnapgateError(
+        'USAGE',
+        found === undefined ? 'there is no such disk' : 'not a disk',
+        {
+          where: device,
+        },
+      );
     }
     if (context.options.erase) return { path: device, isNew: false };
     throw new SnapgateError('USAGE', 'all that is on the disk would be lost', {

@@ -6,6 +6,8 @@ export type OptionSpec = {
   readonly type: 'string' | 'boolean';
   /** May be given several times; only for strings. */
   readonly multiple?: boolean;
+  /** Must be given: the usage line names it. */
+  readonly required?: boolean;
   /** Name of the value in the help text, for example `REF`. */
   readonly value?: string;
   /** One letter that stands for it too. */
@@ -74,7 +76,7 @@ export type Program = {
 
 const COMMON: Readonly<Record<string, OptionSpec>> = {
   json: { type: 'boolean', help: 'print one JSON object' },
-  help: { type: 'boolean', help: 'print this help' },
+  help: { type: 'boolean', short: 'h', help: 'print this help' },
 };
 
 /** Text of `PROGRAM --help`. */
@@ -101,17 +103,26 @@ export function commandOptions(
   return { ...command.options, ...program.options, ...COMMON };
 }
 
+/** An option as help texts name it, with its value. */
+function optionText([name, spec]: [string, OptionSpec]): string {
+  return spec.type === 'boolean' ? `--${name}` : `--${name} ${spec.value ?? 'VALUE'}`;
+}
+
+/** What follows the name of a command: its arguments, and the options that it cannot do without. */
+export function usageOf(command: Command): string {
+  const required = Object.entries(command.options).filter(([, spec]) => spec.required === true);
+  return [command.arguments, ...required.map(optionText)].filter(Boolean).join(' ');
+}
+
 /** Text of `PROGRAM COMMAND --help`. */
 export function commandHelp(program: Program, command: Command): string {
   const options = commandOptions(program, command);
-  const left = Object.entries(options).map(([name, spec]) =>
-    spec.type === 'boolean' ? `--${name}` : `--${name} ${spec.value ?? 'VALUE'}`,
-  );
+  const left = Object.entries(options).map(optionText);
   const width = Math.max(...left.map((text) => text.length));
   const lines = Object.values(options).map(
     (spec, i) => `  ${left[i]?.padEnd(width)}  ${spec.help}`,
   );
-  const usage = ['Usage:', program.name, command.name, command.arguments, '[OPTIONS]'];
+  const usage = ['Usage:', program.name, command.name, usageOf(command), '[OPTIONS]'];
   return [usage.filter(Boolean).join(' '), '', command.summary, '', ...lines, ''].join('\n');
 }
 
@@ -135,16 +146,38 @@ function parse(program: Program, command: Command, args: string[]) {
   try {
     return parseArgs({ args, options, allowPositionals: true, strict: true });
   } catch (cause) {
-    throw new SnapgateError('USAGE', (cause as Error).message, {
-      hint: `Run ${program.name} ${command.name} --help.`,
-      cause,
-    });
+    // Node also explains how to give arguments that begin with a dash, which nothing here takes.
+    const [message = ''] = (cause as Error).message.split('. ');
+    throw new SnapgateError('USAGE', message, { cause });
   }
 }
 
-/** Prints an error the way both commands do: one line of what and where, one of what to do next. */
-export function printError(thrown: unknown, program: string, io: CommandIo): void {
+function checkRequired(command: Command, options: OptionValues): void {
+  const missing = Object.entries(command.options)
+    .filter(([name, spec]) => spec.required === true && options[name] === undefined)
+    .map(([name]) => `--${name}`);
+  if (missing.length === 0) return;
+  const verb = missing.length === 1 ? 'is' : 'are';
+  throw new SnapgateError('USAGE', `${missing.join(', ')} ${verb} missing`);
+}
+
+/** The error for words that name no command. */
+function unknownCommand(program: Program, argv: readonly string[]): SnapgateError {
+  const [first = ''] = argv;
+  const group = program.commands.filter(({ name }) => name.startsWith(`${first} `));
+  const names = group.map(({ name }) => `${program.name} ${name}`).join(', ');
+  return new SnapgateError('USAGE', `unknown command: ${argv.slice(0, names ? 2 : 1).join(' ')}`, {
+    hint: names === '' ? `Run ${program.name} --help.` : `There are: ${names}.`,
+  });
+}
+
+/**
+ * Prints an error the way both commands do: one line of what and where, one of what to do next, which
+ * is `help` for wrong arguments that say nothing better.
+ */
+export function printError(thrown: unknown, program: string, io: CommandIo, help?: string): void {
   const error = toSnapgateError(thrown);
+  const hint = error.hint ?? (error.code === 'USAGE' ? help : undefined);
   if (io.json) {
     io.out.write(`${JSON.stringify({ error })}\n`);
     return;
@@ -152,7 +185,7 @@ export function printError(thrown: unknown, program: string, io: CommandIo): voi
   const where = error.where === undefined ? '' : ` (${error.where})`;
   const line = (text: string) => io.err.write(logLine(io, 'error', `${program}: ${text}`));
   line(`${error.code}: ${error.message}${where}`);
-  if (error.hint !== undefined) line(error.hint);
+  if (hint !== undefined) line(hint);
   if (error.code === 'INTERNAL' && error.cause instanceof Error && process.env.SNAPGATE_DEBUG) {
     io.err.write(`${error.cause.stack}\n`);
   }
@@ -169,34 +202,37 @@ export async function runProgram(
   signal: AbortSignal,
 ): Promise<number> {
   const io: CommandIo = { ...streams, json: argv.includes('--json') };
+  let help: string | undefined;
   try {
-    if (argv.length === 0 || argv[0] === '--help' || argv[0] === 'help') {
-      io.out.write(programHelp(program));
-      return argv.length === 0 ? 2 : 0;
+    const [first] = argv;
+    if (first === 'help' && argv.length > 1) {
+      return await runProgram(program, [...argv.slice(1), '--help'], streams, signal);
     }
-    if (argv[0] === '--version') {
+    if (first === undefined || first === 'help' || first === '--help' || first === '-h') {
+      io.out.write(programHelp(program));
+      return first === undefined ? 2 : 0;
+    }
+    if (first === '--version') {
       io.out.write(`${program.version}\n`);
       return 0;
     }
     const found = findCommand(program, argv);
-    if (found === undefined) {
-      throw new SnapgateError('USAGE', `unknown command: ${argv[0]}`, {
-        hint: `Run ${program.name} --help.`,
-      });
-    }
+    if (found === undefined) throw unknownCommand(program, argv);
     const [command, args] = found;
+    help = `Run ${program.name} ${command.name} --help.`;
     const { values, positionals } = parse(program, command, args);
     if (values.help === true) {
       io.out.write(commandHelp(program, command));
       return 0;
     }
     const options = values as OptionValues;
+    checkRequired(command, options);
     const result = await command.run({ options, positionals, io, signal });
     if (io.json) io.out.write(`${JSON.stringify(result ?? {})}\n`);
     else command.print?.(result, io);
     return 0;
   } catch (thrown) {
-    printError(thrown, program.name, io);
+    printError(thrown, program.name, io, help);
     return toSnapgateError(thrown).exitStatus;
   }
 }

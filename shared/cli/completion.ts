@@ -15,7 +15,7 @@ export function completionScript(program: Program, shell: string): string {
     case 'fish':
       return fish(program);
     default:
-      throw new SnapgateError('USAGE', `no completion for ${shell || 'no shell'}`, {
+      throw new SnapgateError('USAGE', shell ? `no completion for ${shell}` : 'name a shell', {
         hint: `Name one of: ${SHELLS.join(', ')}.`,
       });
   }

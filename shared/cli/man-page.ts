@@ -1,5 +1,5 @@
 import { ERROR_CODES } from '../errors.ts';
-import { type Command, commandOptions, type OptionSpec, type Program } from './command.ts';
+import { type Command, commandOptions, type OptionSpec, type Program, usageOf } from './command.ts';
 
 /** Parts of a manual page that do not follow from the commands. Text is plain; blank lines part paragraphs. */
 export type ManPage = {
@@ -67,7 +67,9 @@ function commonOptions(program: Program): Readonly<Record<string, OptionSpec>> {
 }
 
 function commandText(program: Program, command: Command): string {
-  const usage = [`.B ${program.name} ${command.name}`, command.arguments].filter(Boolean);
+  const usage = [`.B ${program.name} ${command.name}`, escapeText(usageOf(command))].filter(
+    Boolean,
+  );
   return [
     `.SS ${program.name} ${command.name}`,
     usage.join('\n'),

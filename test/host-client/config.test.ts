@@ -57,6 +57,7 @@ describe('the configuration', () => {
     [JSON.stringify({ ...BASE, gateways: [] }), /gateways: must name a gateway/],
     [JSON.stringify({ ...BASE, repository: 'OS' }), /repository: must be a repository name/],
     [JSON.stringify({ ...BASE, tags: 'x' }), /tags: is no setting/],
+    ['{"gateway":"https://a.test"}', /gateway: is no setting/],
     [
       JSON.stringify({ ...BASE, limits: { windowLog: 40 } }),
       /limits\.windowLog: must be at most 31/,

@@ -12,13 +12,13 @@ export const tufDelegateCommand: Command<TufReport> = {
   summary: 'Let a role with keys of its own state what the tags of some repositories mean',
   arguments: 'DIR',
   options: {
-    role: { type: 'string', value: 'ROLE', help: 'name of the role' },
+    role: { type: 'string', required: true, value: 'ROLE', help: 'name of the role' },
     repositories: {
-      ...{ type: 'string', value: 'PATTERN' },
+      ...{ type: 'string', required: true, value: 'PATTERN' },
       help: 'a repository, a prefix of it followed by /*, or *',
     },
     key: {
-      ...{ type: 'string', value: 'FILE', multiple: true },
+      ...{ type: 'string', required: true, value: 'FILE', multiple: true },
       help: 'public key that may sign for it; may be repeated',
     },
     threshold: { type: 'string', value: 'N', help: 'how many must sign (default: 1)' },

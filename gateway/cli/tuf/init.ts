@@ -1,12 +1,11 @@
 import type { Command, CommandContext } from '../../../shared/cli/command.ts';
-import { SnapgateError } from '../../../shared/errors.ts';
 import { initRepository, type RoleSetup } from '../../tuf/edit.ts';
 import { TufFolder } from '../../tuf/folder.ts';
 import { DAYS_OPTION, editTime, folderName, numberOption, publicKeys } from './options.ts';
 import { printSteps, reportOn, type TufReport } from './report.ts';
 
 const keyOption = (help: string) =>
-  ({ type: 'string', value: 'FILE', multiple: true, help }) as const;
+  ({ type: 'string', required: true, value: 'FILE', multiple: true, help }) as const;
 const countOption = (help: string) => ({ type: 'string', value: 'N', help }) as const;
 
 /** `snapgate tuf init`: makes a repository out of the public keys of its roles. */
@@ -15,7 +14,9 @@ export const tufInitCommand: Command<TufReport> = {
   summary: 'Make a TUF repository, in which signed statements say what a tag means',
   arguments: 'DIR',
   options: {
-    'root-key': keyOption('public key that may sign roots; kept offline; may be repeated'),
+    'root-key': keyOption(
+      'public key, as keys generate makes it, that may sign roots; may be repeated',
+    ),
     'root-threshold': countOption('how many of them must sign (default: most of them)'),
     'targets-key': keyOption('public key that may state what tags mean; may be repeated'),
     'targets-threshold': countOption('how many of them must sign (default: 1)'),
@@ -50,11 +51,6 @@ async function roleSetup(
   usual: (count: number) => number,
 ): Promise<RoleSetup> {
   const keys = await publicKeys(context, `${role}-key`);
-  if (keys.length === 0) {
-    throw new SnapgateError('USAGE', `--${role}-key is missing`, {
-      hint: 'Make keys with snapgate keys generate, and name the .pub files here.',
-    });
-  }
   const given = numberOption(context, `${role}-threshold`);
   return { keys, threshold: given ?? usual(keys.length) };
 }

@@ -34,9 +34,9 @@ export async function openFolder({ positionals }: CommandContext, most = 1): Pro
 export function folderName(positionals: readonly string[], most = 1): string {
   const [dir, ...rest] = positionals;
   if (dir !== undefined && rest.length < most) return dir;
-  throw new SnapgateError('USAGE', 'name the folder of the TUF repository', {
-    hint: 'For example: snapgate tuf status /var/lib/snapgate/tuf',
-  });
+  const message =
+    dir === undefined ? 'name the folder of the TUF repository' : 'too many arguments';
+  throw new SnapgateError('USAGE', message);
 }
 
 /** The private key that the options name. Throws USAGE, KEY_INVALID, CONFIG_INVALID. */

@@ -10,7 +10,12 @@ export const tufRotateCommand: Command<TufReport> = {
   summary: 'Give a role new keys, revoke old ones, or renew it before it ends',
   arguments: 'DIR',
   options: {
-    role: { type: 'string', value: 'ROLE', help: 'root, targets, snapshot, timestamp or another' },
+    role: {
+      type: 'string',
+      required: true,
+      value: 'ROLE',
+      help: 'root, targets, snapshot, timestamp or another',
+    },
     'add-key': {
       ...{ type: 'string', value: 'FILE', multiple: true },
       help: 'public key that may sign from now on; may be repeated',

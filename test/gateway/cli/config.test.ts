@@ -64,6 +64,7 @@ describe('the configuration', () => {
     ['a key twice', `${MINIMAL}data: /x\n`, 'not YAML in line 3'],
     ['an alias', 'data: &a x\nupstream: *a\n', 'not YAML'],
     ['an unknown field', `${MINIMAL}upstraem: 1\n`, 'upstraem: no such field'],
+    ['an unknown field for a known one', 'data: x\nupstraem: 1\n', 'upstraem: no such field'],
     ['an unknown field inside', `${MINIMAL}deltas: {queu: 1}\n`, 'deltas.queu: no such field'],
     ['a bad port', `${MINIMAL}listen: {port: 70000}\n`, 'listen.port: '],
     ['a path in the URL', 'data: x\nupstream: {url: "http://a/b"}\n', 'upstream.url: must be http'],
