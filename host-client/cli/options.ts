@@ -33,7 +33,7 @@ export function overridesFrom(options: OptionValues): ConfigOverrides {
     return given === undefined ? undefined : resolve(given);
   };
   return {
-    ...{ config: stringOption(options, 'config'), root: stringOption(options, 'root') },
+    ...{ config: path('config'), root: path('root') },
     ...(Array.isArray(gateways) ? { gateways } : {}),
     repository: stringOption(options, 'repository'),
     tag: stringOption(options, 'tag'),

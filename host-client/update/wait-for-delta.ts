@@ -21,7 +21,7 @@ export async function waitForDelta(
     target: target.manifest.digest,
     ...(offer.format === undefined ? {} : { format: offer.format }),
   };
-  events.step('wait', 'the gateway makes the delta');
+  events.step('wait', 'until the gateway has made the delta');
   let answer: JobAnswer = await api.requestDelta(request, signal);
   for (let waited = 0; ; ) {
     const { job, retryAfter } = answer;
