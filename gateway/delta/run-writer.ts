@@ -5,6 +5,7 @@ import { addressMapOf, readProgram } from './address-map.ts';
 import type { SpooledStretch } from './open-packed.ts';
 import type { Likeness } from './own-plans.ts';
 import { PredictedMatch } from './predicted-match.ts';
+import { ReadWindow } from './read-window.ts';
 import { SpoolFile } from './spool-file.ts';
 
 /** Most bytes read at a time. */
@@ -43,8 +44,8 @@ type Fresh = {
 
 /** Turns runs of contents into operations, reading both sides from temporary files. */
 export class RunWriter {
-  readonly #old = Buffer.allocUnsafe(CHUNK);
-  readonly #new = Buffer.allocUnsafe(CHUNK);
+  readonly #old = new ReadWindow();
+  readonly #new = new ReadWindow();
   readonly #files = new Map<string, SpoolFile>();
 
   close(): void {
@@ -103,8 +104,7 @@ export class RunWriter {
         if (at < first) to = Math.min(to, first);
         else if (at < last) to = Math.min(to, last);
       }
-      const bytes = this.#new.subarray(0, to - at);
-      this.#file(from.file).read(bytes, from.offset + at);
+      const bytes = this.#new.bytes(this.#file(from.file).read, from, at, to - at);
       out.literal(bytes, isCode ? FILTER.X86_64 : FILTER.NONE, made + at);
       yield* out.takeFull();
       at += bytes.length;
@@ -147,11 +147,9 @@ export class RunWriter {
   ): Generator<ContentChunk, void, void> {
     for (let done = 0; done < length; done += CHUNK) {
       const count = Math.min(CHUNK, length - done);
-      const old = this.#old.subarray(0, count);
-      const fresh = this.#new.subarray(0, count);
-      this.#file(base.file).read(old, base.offset + oldAt + done);
-      this.#file(from.file).read(fresh, from.offset + newAt + done);
       const position = oldAt + done;
+      const old = this.#old.bytes(this.#file(base.file).read, base, position, count);
+      const fresh = this.#new.bytes(this.#file(from.file).read, from, newAt + done, count);
       if (predicted === undefined) out.add(source, position, old, fresh);
       else predicted.add(out, { source, position, made: made + newAt + done, old, fresh });
       yield* out.takeFull();

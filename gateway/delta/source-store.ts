@@ -17,9 +17,10 @@ import {
   openLayer,
 } from './image-side.ts';
 import { MergedTree } from './merged-tree.ts';
+import { ReadWindow } from './read-window.ts';
 import { contentsOf, PlacedContents, type SourceFiles, sortedFiles } from './source-files.ts';
 import { HeaderSpooler, SourceHeaders } from './source-headers.ts';
-import { type DiskBudget, SpoolFile, SpoolWriter, stretchSource } from './spool-file.ts';
+import { type DiskBudget, SpoolFile, SpoolWriter } from './spool-file.ts';
 import type { WorkerPool } from './worker-pool.ts';
 
 /** Largest sparse file that is a source, in bytes: its zeros are hashed like other content. */
@@ -62,6 +63,7 @@ export class SourceStore implements SourceTree {
   readonly entryBytes: number;
   readonly #files: SourceFiles;
   readonly #byPath = new HashTable();
+  readonly #window = new ReadWindow();
 
   private constructor(
     files: SourceFiles,
@@ -155,7 +157,7 @@ export class SourceStore implements SourceTree {
     }
     const content = this.contentOf(file);
     const [offset, size] = [this.contents.offset(content), this.contents.size(content)];
-    return { path, ...stretchSource(this.spool.read, { offset, size }) };
+    return this.#window.file(path, this.spool.read, { offset, size });
   }
 
   async openHeaders(layer: Digest): Promise<SourceFile> {
