@@ -43,7 +43,7 @@ const OWN_MEMORY_MIB = 128;
 
 export const deltaCompareCommand: Command<CompareResult> = {
   name: 'delta compare',
-  summary: 'Compare what an update takes as a delta of each format, and with other tools',
+  summary: 'Compare an update as a delta of each format and by other tools; takes minutes',
   arguments: 'SOURCE TARGET',
   options: {
     platform: {

@@ -89,7 +89,8 @@ function report({ log, metrics }: SigningSetup, event: SigningEvent): void {
   metrics.signature(kind, refusal?.code ?? outcome);
   const fields = { repository, digest, kind };
   if (refusal !== undefined) {
-    log('warn', 'not signed', { ...fields, code: refusal.code, reason: refusal.message });
+    const { code, message, where } = refusal;
+    log('warn', 'not signed', { ...fields, code, reason: message, where });
   } else {
     log(outcome === 'signed' ? 'info' : 'debug', outcome, fields);
   }

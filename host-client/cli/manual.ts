@@ -58,7 +58,7 @@ const SETTINGS: ManPage['settings'] = [
   ['limits.windowLog', 'base-2 logarithm of all windows that are unpacked at once (default: 26)'],
   [
     'limits.encoderBytes',
-    "memory that one encoder may take to pack a compressed file again (default: at most a quarter of the machine's)",
+    "memory that one encoder may take to pack a compressed file again (default: the largest of 32, 128, 256 and 1024 MiB that is at most a quarter of the machine's)",
   ],
   ['waits.answerSeconds', 'until a gateway answers (default: 30)'],
   ['waits.stallSeconds', 'longest pause inside an answer (default: 60)'],
