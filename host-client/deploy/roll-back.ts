@@ -28,7 +28,9 @@ export async function rollBack(
     throw new SnapgateError('NOTHING_TO_DO', `${target.id} boots next already`);
   }
   if (target === undefined && next === undefined) {
-    throw new SnapgateError('NOTHING_TO_DO', 'there is no deployment to go back from');
+    throw new SnapgateError('NOTHING_TO_DO', 'there is no deployment to go back from', {
+      hint: 'snaphost list shows what there is.',
+    });
   }
   if (next !== undefined) await deployments.setState(next, 'bad', 'gone back from by hand');
   try {
