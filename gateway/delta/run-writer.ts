@@ -35,11 +35,19 @@ type Stretch = {
   readonly length: number;
 };
 
+/** The filters that suit the code of programs, by the modes that predict it. */
+const FILTERS: ReadonlyMap<number, number> = new Map([
+  [MODE.X86_64, FILTER.X86_64],
+  [MODE.ARM64, FILTER.ARM64],
+]);
+
 /** A fresh run: where it stands, how much of the content is before it, and its code (from, to). */
 type Fresh = {
   readonly from: SpooledStretch;
   readonly made: number;
   readonly code: readonly (readonly [number, number])[];
+  /** What suits the code. */
+  readonly filter: number;
 };
 
 /** Turns runs of contents into operations, reading both sides from temporary files. */
@@ -67,7 +75,7 @@ export class RunWriter {
         continue;
       }
       const { from, like } = run;
-      const fresh = { from, made, code: this.#code(from, run.size) };
+      const fresh = { from, made, ...this.#code(from, run.size) };
       let done = 0;
       const isStart = made === 0 && like !== undefined;
       const predicted = isStart
@@ -92,7 +100,7 @@ export class RunWriter {
   /** Bytes of a run from `start` to `end`, those of code by a filter. */
   *#literal(
     out: ContentWriter,
-    { from, made, code }: Fresh,
+    { from, made, code, filter }: Fresh,
     start: number,
     end: number,
   ): Generator<ContentChunk, void, void> {
@@ -105,20 +113,22 @@ export class RunWriter {
         else if (at < last) to = Math.min(to, last);
       }
       const bytes = this.#new.bytes(this.#file(from.file).read, from, at, to - at);
-      out.literal(bytes, isCode ? FILTER.X86_64 : FILTER.NONE, made + at);
+      out.literal(bytes, isCode ? filter : FILTER.NONE, made + at);
       yield* out.takeFull();
       at += bytes.length;
     }
   }
 
   /** Where the code is in a program; nothing for what is none. */
-  #code({ file, offset }: SpooledStretch, size: number): Fresh['code'] {
-    if (size < MIN_CODE) return [];
-    const program = readProgram({ read: this.#file(file).read, offset, size });
-    if (program?.codeMode !== MODE.X86_64 || !program.isLinked) return [];
-    return program.stretches
+  #code({ file, offset }: SpooledStretch, size: number): Pick<Fresh, 'code' | 'filter'> {
+    const program =
+      size < MIN_CODE ? undefined : readProgram({ read: this.#file(file).read, offset, size });
+    const filter = FILTERS.get(program?.codeMode ?? MODE.PLAIN);
+    if (filter === undefined || !program?.isLinked) return { code: [], filter: FILTER.NONE };
+    const code = program.stretches
       .filter(({ isCode }) => isCode)
-      .map(({ offset: start, length }) => [start, start + length]);
+      .map(({ offset: start, length }): [number, number] => [start, start + length]);
+    return { code, filter };
   }
 
   /** Sets up prediction for a program that is the whole of a content. */

@@ -87,6 +87,10 @@ export async function sampleLayerDelta(checkpoints = false): Promise<SampleDelta
     shifts: Float64Array.of(0, 16, -8),
   };
   const guess = Buffer.from(program);
+  const machineCode = noise(100, 9);
+  // BL and ADRP.
+  for (const at of [72, 84]) machineCode.writeUInt32LE(0x94000010, at);
+  for (const at of [76, 92]) machineCode.writeUInt32LE(0xb0000123, at);
   new AddressMap(map).predict(MODE.X86_64, guess, program, 0, 0);
   const newProgram = guess.map((byte, i) => (i % 500 === 0 ? byte ^ 1 : byte)) as Buffer;
   const target = tarOf([
@@ -95,7 +99,7 @@ export async function sampleLayerDelta(checkpoints = false): Promise<SampleDelta
     { name: 'doc/page.gz', content: repacked },
     { name: long, content: noise(700, 3), mtime: 5 },
     { name: 'link', type: 'symlink', linkName: 'bin/prog-1.1' },
-    { name: 'new', content: Buffer.concat([noise(100, 9), noise(3000).subarray(500, 900)]) },
+    { name: 'new', content: Buffer.concat([machineCode, noise(3000).subarray(500, 900)]) },
   ]);
   const headers = await memoryTree(source).openHeaders?.(layer);
   const entries = new SourceEntries(headers === undefined ? [] : [headers], 100);
@@ -150,8 +154,9 @@ export async function sampleLayerDelta(checkpoints = false): Promise<SampleDelta
     writer.entry(records('link') ?? [], reference(5));
     await checkpoint('new');
     const content = new ContentWriter(2);
-    content.literal(noise(40, 9));
-    content.literal(noise(100, 9).subarray(40), FILTER.X86_64, 40);
+    content.literal(machineCode.subarray(0, 40));
+    content.literal(machineCode.subarray(40, 72), FILTER.X86_64, 40);
+    content.literal(machineCode.subarray(72), FILTER.ARM64, 72);
     const piece = noise(3000).subarray(500, 900);
     content.add(
       1,

@@ -51,7 +51,7 @@ export class SimpleContent {
       return;
     }
     const value = this.state.stream(0).number();
-    if (value > (code === 10 ? 3 : 1)) throw new Error('mode or filter');
+    if (value > (code === 10 ? 3 : 2)) throw new Error('mode or filter');
     if (code === 10) this.mode = value;
     else this.filter = value;
   }
@@ -110,7 +110,7 @@ export class SimpleContent {
       const bytes = this.state.stream(6).take(length);
       if (this.filter === 0) return bytes;
       if (length > 65536) throw new Error('filtered too much');
-      return simpleUnfilter(bytes, made);
+      return simpleUnfilter(this.filter, bytes, made);
     }
     if (current === undefined) throw new Error('no source');
     if (code === 1 || code === 3) current.position += this.state.stream(3).signed();

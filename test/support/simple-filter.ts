@@ -1,6 +1,29 @@
 /** The filter of new code for the simple reader of layer deltas (FORMAT.md section 6.2). */
-export function simpleUnfilter(filtered: Buffer, r: number): Buffer {
+export function simpleUnfilter(filter: number, filtered: Buffer, r: number): Buffer {
   const bytes = Buffer.from(filtered);
+  if (filter === 2) unfilterArm64(bytes, r);
+  else unfilterX86(bytes, r);
+  return bytes;
+}
+
+function unfilterArm64(bytes: Buffer, r: number): void {
+  for (let i = 0; i + 4 <= bytes.length; i += 1) {
+    if ((r + i) % 4 !== 0) continue;
+    const w = BigInt(bytes.readUInt32LE(i));
+    const field = (from: bigint, count: number) => BigInt.asUintN(count, w >> from);
+    if (field(26n, 6) === 0b100101n) {
+      const x = BigInt.asUintN(26, w - BigInt((r + i) / 4));
+      bytes.writeUInt32LE(Number((0b100101n << 26n) | x), i);
+    } else if (field(31n, 1) === 1n && field(24n, 5) === 0b10000n) {
+      const page = BigInt(Math.floor((r + i) / 4096));
+      const x = BigInt.asUintN(21, ((field(5n, 19) << 2n) | field(29n, 2)) - page);
+      const rest = (1n << 31n) | (0b10000n << 24n) | field(0n, 5);
+      bytes.writeUInt32LE(Number(rest | ((x & 3n) << 29n) | ((x >> 2n) << 5n)), i);
+    }
+  }
+}
+
+function unfilterX86(bytes: Buffer, r: number): void {
   const n = bytes.length;
   for (let i = 0; i < n; ) {
     const k = operand(bytes, i);
@@ -14,7 +37,6 @@ export function simpleUnfilter(filtered: Buffer, r: number): Buffer {
     }
     i = k + 4;
   }
-  return bytes;
 }
 
 function operand(bytes: Buffer, i: number): number | undefined {

@@ -1,3 +1,5 @@
+import { pagesOf, withPages } from './arm64-filter.ts';
+
 /** Where addresses of a program went; infinite for none. */
 export type Addresses = {
   /** The address of an offset of the source, and of the content. */
@@ -42,18 +44,12 @@ export function predictArm64(
     const target = moved(page * PAGE + use.offset);
     if (!Number.isFinite(target)) continue;
     const pages = Math.floor(target / PAGE) - Math.floor(to / PAGE);
-    bytes.writeInt32LE((word & ~0x60ffffe0) | ((pages & 3) << 29) | ((pages & 0x1ffffc) << 3), i);
+    bytes.writeInt32LE(withPages(word, pages), i);
     const low = target - Math.floor(target / PAGE) * PAGE;
     if (use.at === 0 || low % 2 ** use.scale !== 0) continue;
     const user = old.readInt32LE(use.at);
     bytes.writeInt32LE((user & ~0x3ffc00) | ((low >> use.scale) << 10), use.at);
   }
-}
-
-/** The pages that ADRP adds, signed. */
-function pagesOf(word: number): number {
-  const high = (word >> 5) & 0x7ffff;
-  return (((high << 2) | ((word >>> 29) & 3)) << 11) >> 11;
 }
 
 /** The instruction that adds to a page in a register: where, by how many bytes, in units of 2^scale. */

@@ -1,5 +1,7 @@
+import { shiftArm64 } from './arm64-filter.ts';
+
 /** How LITERAL's bytes stand in the delta (FORMAT.md section 6.2). */
-export const FILTER = { NONE: 0, X86_64: 1 } as const;
+export const FILTER = { NONE: 0, X86_64: 1, ARM64: 2 } as const;
 /** Longest LITERAL with a filter. */
 export const MAX_FILTERED = 65_536;
 
@@ -9,27 +11,31 @@ const RANGE = 1 << 24;
 const SPARE = 7;
 
 /**
- * Makes the operands of x86-64 code that count from where they stand count from the start of the
- * content, so that what is called from many places looks the same in each. Changes `length` bytes
- * from `start`, which stand at `position` of the content.
+ * Makes the operands of code that count from where they stand count from the start of the content, so
+ * that what is called from many places looks the same in each. Changes `length` bytes from `start`,
+ * which stand at `position` of the content. `filter` says of which machine the code is.
  */
 export function filterCode(
+  filter: number,
   bytes: Uint8Array,
   start: number,
   length: number,
   position: number,
 ): void {
-  shiftOperands(bytes, start, start + length, position - start, 1);
+  const shift = filter === FILTER.ARM64 ? shiftArm64 : shiftOperands;
+  shift(bytes, start, start + length, position - start, 1);
 }
 
 /** Takes back what {@link filterCode} did. */
 export function unfilterCode(
+  filter: number,
   bytes: Uint8Array,
   start: number,
   length: number,
   position: number,
 ): void {
-  shiftOperands(bytes, start, start + length, position - start, -1);
+  const shift = filter === FILTER.ARM64 ? shiftArm64 : shiftOperands;
+  shift(bytes, start, start + length, position - start, -1);
 }
 
 /** `shift` is from a place in `bytes` to that in the content. */

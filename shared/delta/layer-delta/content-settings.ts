@@ -46,7 +46,7 @@ export class ContentSettings {
       if (this.mode > MODE.ARM64) throw invalidDelta('the delta predicts in an unknown mode');
     } else if (code === OPERATION.FILTER) {
       this.filter = commands.number();
-      if (this.filter > FILTER.X86_64) throw invalidDelta('the delta has an unknown filter');
+      if (this.filter > FILTER.ARM64) throw invalidDelta('the delta has an unknown filter');
     } else if (code === OPERATION.MAP) {
       if (this.current === undefined) throw invalidDelta('the delta maps before it names a source');
       this.current.map = readAddressMap(this.#context.streams);

@@ -101,7 +101,7 @@ export class ContentWriter {
       let part = bytes.subarray(at, at + PIECE_BYTES);
       if (filter !== FILTER.NONE) {
         part = Uint8Array.from(part);
-        filterCode(part, 0, part.length, made + at);
+        filterCode(filter, part, 0, part.length, made + at);
       }
       this.#streams.operations.byte(OPERATION.LITERAL);
       this.#streams.lengths.number(part.length);

@@ -113,7 +113,7 @@ export class Operations {
       const { literals } = this.#context.streams;
       literals.copyTo(this.#output, this.#filled, length);
       if (this.#settings.filter !== FILTER.NONE) {
-        unfilterCode(this.#output, this.#filled, length, this.#made);
+        unfilterCode(this.#settings.filter, this.#output, this.#filled, length, this.#made);
       }
       this.#skip(length);
       this.#filled += length;
