@@ -1,11 +1,14 @@
 import {
+  AddressMap,
   type AddressMapParts,
   type AddressStretch,
   MAX_INTERVALS,
   MAX_STRETCHES,
   MODE,
 } from '../../shared/delta/layer-delta/prediction.ts';
+import type { Place } from './address-tables.ts';
 import type { ReadRange } from './spool-file.ts';
+import { matchTables } from './table-matches.ts';
 
 /** Matches are laid on a grid of this many bytes: where two overlap, the longer one counts. */
 const GRID = 16;
@@ -33,15 +36,21 @@ export type FileStretch = {
   readonly size: number;
 };
 
-/** How a program moved, and the mode that predicts its code. */
-export type MovedProgram = { readonly map: AddressMapParts; readonly codeMode: number };
+/** How a program moved, what of it is alike, and the mode that predicts its code. */
+export type MovedProgram = {
+  readonly map: AddressMapParts;
+  readonly matches: Float64Array;
+  readonly codeMode: number;
+  /** Where the new one has tables of words. */
+  readonly words: readonly Place[];
+};
 
 /**
  * How a program moved from one version to the next, from the matches of its bytes (old offset, new
- * offset, length, three numbers each). Undefined for what is no program of some size, for x86-64 or
- * AArch64.
+ * offset, length, three numbers each); and these, better in its tables of addresses. Undefined for what
+ * is no program of some size, for x86-64 or AArch64.
  */
-export function addressMapOf(
+export function movedProgram(
   old: FileStretch,
   fresh: FileStretch,
   matches: Float64Array,
@@ -49,18 +58,33 @@ export function addressMapOf(
   if (old.size < MIN_PROGRAM || fresh.size < MIN_PROGRAM) return undefined;
   const [before, after] = [readProgram(old), readProgram(fresh)];
   if (before === undefined || before.codeMode !== after?.codeMode) return undefined;
-  const intervals = intervalsOf(matches, old.size);
-  const most = Math.min(MAX_INTERVALS, old.size / BYTES_FOR_INTERVAL);
-  if (intervals.starts.length === 0 || intervals.starts.length > most) return undefined;
-  const map = { source: before.stretches, content: after.stretches, ...intervals };
-  return { map, codeMode: before.codeMode };
+  const [source, content, codeMode] = [before.stretches, after.stretches, before.codeMode];
+  const mapFrom = (found: Float64Array) => {
+    const intervals = intervalsOf(found, old.size);
+    const most = Math.min(MAX_INTERVALS, old.size / BYTES_FOR_INTERVAL);
+    const isUseful = intervals.starts.length > 0 && intervals.starts.length <= most;
+    return isUseful ? { source, content, ...intervals } : undefined;
+  };
+  const first = mapFrom(matches);
+  if (first === undefined) return undefined;
+  if (first.starts.length < 2) return { map: first, matches, codeMode, words: [] };
+  const better = matchTables(
+    { ...old, stretches: source },
+    { ...fresh, stretches: content },
+    matches,
+    new AddressMap(first),
+  );
+  return { map: mapFrom(better.matches) ?? first, codeMode, ...better };
 }
+
+/** One that is loaded, and whether it holds code. */
+export type ProgramStretch = AddressStretch & { readonly isCode: boolean };
 
 type Program = {
   readonly codeMode: number;
   /** Not those that are still to be linked, whose operands are to be filled in. */
   readonly isLinked: boolean;
-  readonly stretches: (AddressStretch & { readonly isCode: boolean })[];
+  readonly stretches: ProgramStretch[];
 };
 
 /** The PT_LOAD segments of an ELF program (System V ABI, chapter 5). */

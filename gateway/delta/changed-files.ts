@@ -5,7 +5,7 @@ import type { TargetFile, TargetLayer } from './target-layer.ts';
 /** Encoders that take much are worth it from this size of a file on, in bytes. */
 const MIN_DEAR = 1024 * 1024;
 /** There is much new from so many bytes of files on that may bring it. */
-const MIN_MUCH_NEW = 20 * 1024 * 1024;
+const MIN_MUCH_NEW = 14 * 1024 * 1024;
 /** Files of this size are large programs, in bytes: what is new of them is worth its time. */
 const MIN_PROGRAM = 8 * 1024 * 1024;
 
@@ -30,7 +30,9 @@ export class ChangedFiles {
       const file = layer.files.at(i) as TargetFile;
       if (chooser.same(file) !== undefined) continue;
       if (newBytes < MIN_MUCH_NEW) {
-        const isNew = areOpened ? !chooser.knowsLike(file) : file.size < MIN_PROGRAM;
+        const isNew = areOpened
+          ? !file.facts.isPacked && !chooser.knowsLike(file)
+          : file.size < MIN_PROGRAM;
         if (isNew) newBytes += file.size;
       }
       this.#byDigest.set(keyOf(file.facts.sha256), i);

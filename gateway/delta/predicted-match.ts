@@ -1,12 +1,21 @@
 import type { ContentWriter } from '../../shared/delta/layer-delta/content-writer.ts';
-import { type AddressMap, MAX_PREDICTED, MODE } from '../../shared/delta/layer-delta/prediction.ts';
+import { AddressMap, MAX_PREDICTED, MODE } from '../../shared/delta/layer-delta/prediction.ts';
+import type { MovedProgram } from './address-map.ts';
+import { overlap, type Place } from './address-tables.ts';
 
 /** Modes are chosen for blocks of this many bytes. */
 const BLOCK = 4096;
 /** With fewer differing bytes in a block nothing is predicted. */
 const MIN_DIFFERING = 16;
+/**
+ * A mode that leaves no more than this share of the bytes that differ needs no rival. In tables of words,
+ * where much may look like an address, another one is chance.
+ */
+const GOOD_SHARE = 0.5;
 /** What changing the mode costs, in bytes. */
 const SWITCH_COST = 6;
+
+const WORD_MODES = [MODE.RELATIVE_WORDS, MODE.ADDRESS_WORDS, MODE.ADDRESSES];
 
 /** A stretch of a content that resembles one of a source. */
 export type MatchedStretch = {
@@ -24,12 +33,13 @@ export class PredictedMatch {
   readonly #map: AddressMap;
   readonly #guess = Buffer.allocUnsafe(MAX_PREDICTED);
   readonly #modes: readonly number[];
+  readonly #words: readonly Place[];
   #mode: number = MODE.PLAIN;
 
-  /** `codeMode` is the mode that suits the program's machine. */
-  constructor(map: AddressMap, codeMode: number) {
-    this.#map = map;
+  constructor({ map, codeMode, words }: MovedProgram) {
+    this.#map = new AddressMap(map);
     this.#modes = [codeMode, MODE.ADDRESSES];
+    this.#words = words;
   }
 
   add(out: ContentWriter, stretch: MatchedStretch): void {
@@ -73,12 +83,19 @@ export class PredictedMatch {
     if (plain < MIN_DIFFERING) return MODE.PLAIN;
     let best: number = MODE.PLAIN;
     let least = plain + (this.#mode === MODE.PLAIN ? 0 : SWITCH_COST);
-    for (const mode of this.#modes) {
+    const place = { offset: stretch.made + start, length: end - start };
+    const isWords = this.#words.some((table) => overlap(table, place));
+    for (const mode of isWords ? WORD_MODES : this.#modes) {
       const guess = this.#predict(stretch, start, end, mode);
-      const cost = differing(guess, fresh) + (this.#mode === mode ? 0 : SWITCH_COST);
-      if (cost >= least) continue;
-      best = mode;
-      least = cost;
+      const left = differing(guess, fresh);
+      const isGood = left <= plain * GOOD_SHARE;
+      if (isWords && !isGood) continue;
+      const cost = left + (this.#mode === mode ? 0 : SWITCH_COST);
+      if (cost < least) {
+        best = mode;
+        least = cost;
+      }
+      if (isGood) break;
     }
     return best;
   }

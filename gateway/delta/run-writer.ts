@@ -1,7 +1,7 @@
 import { FILTER } from '../../shared/delta/layer-delta/branch-filter.ts';
 import { type ContentChunk, ContentWriter } from '../../shared/delta/layer-delta/content-writer.ts';
-import { AddressMap, MODE } from '../../shared/delta/layer-delta/prediction.ts';
-import { addressMapOf, readProgram } from './address-map.ts';
+import { MODE } from '../../shared/delta/layer-delta/prediction.ts';
+import { type MovedProgram, movedProgram, readProgram } from './address-map.ts';
 import type { SpooledStretch } from './open-packed.ts';
 import type { Likeness } from './own-plans.ts';
 import { PredictedMatch } from './predicted-match.ts';
@@ -78,15 +78,19 @@ export class RunWriter {
       const fresh = { from, made, ...this.#code(from, run.size) };
       let done = 0;
       const isStart = made === 0 && like !== undefined;
-      const predicted = isStart
-        ? this.#predicted(out, run, like, (run.source ?? 0) + shift)
-        : undefined;
-      for (let i = 0; like !== undefined && i < like.matches.length; i += 3) {
-        const oldAt = like.matches[i] ?? 0;
-        const newAt = like.matches[i + 1] ?? 0;
-        const length = like.matches[i + 2] ?? 0;
+      const source = (run.source ?? 0) + shift;
+      const moved = isStart ? this.#moved(run, like) : undefined;
+      let predicted: PredictedMatch | undefined;
+      if (moved !== undefined) {
+        out.map(source, moved.map);
+        predicted = new PredictedMatch(moved);
+      }
+      const matches = moved?.matches ?? like?.matches ?? [];
+      for (let i = 0; like !== undefined && i < matches.length; i += 3) {
+        const oldAt = matches[i] ?? 0;
+        const newAt = matches[i + 1] ?? 0;
+        const length = matches[i + 2] ?? 0;
         yield* this.#literal(out, fresh, done, newAt);
-        const source = (run.source ?? 0) + shift;
         const stretch = { source, base: like.base.spooled, oldAt, from, newAt, length };
         yield* this.#match(out, stretch, made, predicted);
         done = newAt + length;
@@ -131,22 +135,17 @@ export class RunWriter {
     return { code, filter };
   }
 
-  /** Sets up prediction for a program that is the whole of a content. */
-  #predicted(
-    out: ContentWriter,
+  /** How a program moved that is the whole of a content. */
+  #moved(
     { from, size }: { readonly from: SpooledStretch; readonly size: number },
     { base, matches }: Likeness,
-    source: number,
-  ): PredictedMatch | undefined {
+  ): MovedProgram | undefined {
     const { file, ...place } = base.spooled;
-    const moved = addressMapOf(
+    return movedProgram(
       { read: this.#file(file).read, ...place },
       { read: this.#file(from.file).read, offset: from.offset, size },
       matches,
     );
-    if (moved === undefined) return undefined;
-    out.map(source, moved.map);
-    return new PredictedMatch(new AddressMap(moved.map), moved.codeMode);
   }
 
   *#match(

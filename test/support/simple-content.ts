@@ -51,7 +51,7 @@ export class SimpleContent {
       return;
     }
     const value = this.state.stream(0).number();
-    if (value > (code === 10 ? 3 : 2)) throw new Error('mode or filter');
+    if (value > (code === 10 ? 5 : 2)) throw new Error('mode or filter');
     if (code === 10) this.mode = value;
     else this.filter = value;
   }

@@ -29,10 +29,31 @@ export function predict(map: AddressMap, mode: number, p: Buffer, q: number, r: 
     }
     return;
   }
+  if (mode >= 4) words(map, o, p, { mode, q, r });
+  else code(map, o, p, q, r);
+}
+
+function code(map: AddressMap, o: Buffer, p: Buffer, q: number, r: number): void {
   for (let i = 0; i < o.length; ) {
     const found = operand(o, i);
     const done = found !== undefined && replaceOperand(map, o, p, found, q, r);
     i = found !== undefined && done ? found.k + 4 : i + 1;
+  }
+}
+
+function words(
+  map: AddressMap,
+  o: Buffer,
+  p: Buffer,
+  { mode, q, r }: { mode: number; q: number; r: number },
+): void {
+  for (let i = 0; i + 4 <= o.length; i += 1) {
+    if ((q + i) % 4 !== 0) continue;
+    const s = mode === 4 ? addressOf(map.source, q + i) : 0;
+    const t = mode === 4 ? addressOf(map.content, r + i) : 0;
+    if (s === undefined || t === undefined) continue;
+    const y = newAddress(map, s + o.readInt32LE(i));
+    if (y !== undefined) p.writeInt32LE((y - t) | 0, i);
   }
 }
 

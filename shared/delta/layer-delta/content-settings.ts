@@ -43,7 +43,8 @@ export class ContentSettings {
     if (code === OPERATION.SWITCH) this.#sources.switchTo(commands.number());
     else if (code === OPERATION.MODE) {
       this.mode = commands.number();
-      if (this.mode > MODE.ARM64) throw invalidDelta('the delta predicts in an unknown mode');
+      if (this.mode > MODE.ADDRESS_WORDS)
+        throw invalidDelta('the delta predicts in an unknown mode');
     } else if (code === OPERATION.FILTER) {
       this.filter = commands.number();
       if (this.filter > FILTER.ARM64) throw invalidDelta('the delta has an unknown filter');

@@ -16,7 +16,14 @@ export type AddressMapParts = {
   readonly shifts: Float64Array;
 };
 
-export const MODE = { PLAIN: 0, X86_64: 1, ADDRESSES: 2, ARM64: 3 } as const;
+export const MODE = {
+  PLAIN: 0,
+  X86_64: 1,
+  ADDRESSES: 2,
+  ARM64: 3,
+  RELATIVE_WORDS: 4,
+  ADDRESS_WORDS: 5,
+} as const;
 /** Longest ADD in a mode other than plain. */
 export const MAX_PREDICTED = 65_536;
 export const MAX_STRETCHES = 64;
@@ -45,7 +52,8 @@ export class AddressMap {
   readonly #content: readonly AddressStretch[];
   readonly #starts: Float64Array;
   readonly #shifts: Float64Array;
-  readonly #lookup: Addresses = {
+  /** Where things were, are, and went. */
+  readonly addresses: Addresses = {
     sourceAt: (offset) => addressOf(this.#source, offset),
     contentAt: (offset) => addressOf(this.#content, offset),
     moved: (address) => this.#newAddress(address),
@@ -65,7 +73,9 @@ export class AddressMap {
   predict(mode: number, bytes: Buffer, old: Buffer, position: number, made: number): void {
     if (mode === MODE.X86_64) this.#code(bytes, old, position, made);
     else if (mode === MODE.ADDRESSES) this.#addresses(bytes, old, position);
-    else if (mode === MODE.ARM64) predictArm64(this.#lookup, bytes, old, position, made);
+    else if (mode === MODE.ARM64) predictArm64(this.addresses, bytes, old, position, made);
+    else if (mode === MODE.RELATIVE_WORDS) this.#relativeWords(bytes, old, position, made);
+    else if (mode === MODE.ADDRESS_WORDS) this.#addressWords(bytes, old, position);
   }
 
   #code(bytes: Buffer, old: Buffer, position: number, made: number): void {
@@ -121,6 +131,23 @@ export class AddressMap {
       if (fresh === NONE) continue;
       bytes.writeUInt32LE(fresh >>> 0, i);
       bytes.writeInt32LE(Math.floor(fresh / 2 ** 32), i + 4);
+    }
+  }
+
+  #relativeWords(bytes: Buffer, old: Buffer, position: number, made: number): void {
+    for (let i = (4 - (position % 4)) % 4; i + 4 <= old.length; i += 4) {
+      const from = addressOf(this.#source, position + i);
+      const to = addressOf(this.#content, made + i);
+      if (from === NONE || to === NONE) continue;
+      const fresh = this.#newAddress(from + old.readInt32LE(i));
+      if (fresh !== NONE) bytes.writeInt32LE((fresh - to) | 0, i);
+    }
+  }
+
+  #addressWords(bytes: Buffer, old: Buffer, position: number): void {
+    for (let i = (4 - (position % 4)) % 4; i + 4 <= old.length; i += 4) {
+      const fresh = this.#newAddress(old.readInt32LE(i));
+      if (fresh !== NONE) bytes.writeInt32LE(fresh | 0, i);
     }
   }
 

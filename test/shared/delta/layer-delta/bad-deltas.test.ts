@@ -127,7 +127,7 @@ describe('the reader of layer deltas', () => {
     ['a negative size', { 0: [2, 0, 0, 2, 0xff, 0x7f] }],
     ['a number that is too long', { 0: [0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1] }],
     ['a number not in its shortest form', { 0: [0, 0x81, 0] }],
-    ['an unknown mode', { 0: [3, 1, 4], 1: [10] }],
+    ['an unknown mode', { 0: [3, 1, 6], 1: [10] }],
     ['a mode without a map', { 0: [3, 1, 1, 1], 1: [5, 10, 0], 2: [1], 4: [1], 7: [97] }],
     ['a map of no stretches', { 0: [3, 1, 1, 0], 1: [5, 9], 7: [97] }],
     ['a map of too many intervals', mapOf(0xff, 0xff, 0x0f)],

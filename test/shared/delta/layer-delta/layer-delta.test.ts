@@ -303,4 +303,25 @@ describe('a layer delta', () => {
       { numRuns: 40 },
     );
   });
+
+  it('predicts tables of words alike in both readers', async () => {
+    const word = fc.oneof(fc.integer({ min: -9000, max: 9000 }), fc.integer());
+    const words = fc
+      .array(word, { minLength: 900, maxLength: 1800 })
+      .map((all) => [...Buffer.from(Int32Array.from(all).buffer)]);
+    const stretch = (address: number) => [{ offset: 40, length: 6000, address }];
+    const address = fc.constantFrom(0, 2000, -4096, -(2 ** 31), 2 ** 40).map(stretch);
+    const moves = fc.array(fc.tuple(fc.nat(300), fc.constantFrom(0, 4, 6, 2048, 5000)), {
+      minLength: 1,
+      maxLength: 20,
+    });
+    await fc.assert(
+      fc.asyncProperty(
+        ...([words, address, address, moves, fc.constantFrom(4, 5), fc.nat(9)] as const),
+        (bytes, source, content, moved, mode, at) =>
+          predictsAlike({ bytes, source, content, moved, mode, at }),
+      ),
+      { numRuns: 40 },
+    );
+  });
 });
