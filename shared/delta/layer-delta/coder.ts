@@ -119,9 +119,9 @@ function settingsFor(level: number, windowLog: number, isBulk: boolean): Record<
   const thorough = { ...tables(18, 20, windowLog), ...search(5, 32) };
   if (!isLarge) return thorough;
   // Ways reckoned less finely take two thirds of the time, and 0.8 % more bytes. Tables that the cache
-  // of one processor holds, and less search, take half of that, and 2 % more.
+  // of one processor holds, and less search, take half of that, and 3 % more.
   const size =
-    level > MAX_QUICK_LEVEL ? thorough : { ...tables(17, 18, windowLog), ...search(4, 16) };
+    level > MAX_QUICK_LEVEL ? thorough : { ...tables(17, 17, windowLog), ...search(3, 16) };
   return { ...size, ...farMatches(32, 5), [constants.ZSTD_c_strategy]: QUICK };
 }
 
