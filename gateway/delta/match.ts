@@ -12,6 +12,10 @@ export type Match = {
 
 /** How much better than what the match before it explains a new one must be, in bytes. */
 const MIN_GAIN = 6;
+/** So many agreeing zeros say as much as another agreeing byte, */
+const ZERO_WEIGHT = 3;
+/** where a match goes on for at least so many bytes by their means. */
+const MIN_TABLE = 16_384;
 /** A run this long under the present alignment is followed without looking for another. */
 const MIN_FOLLOW = 8;
 /** After this many bytes without a match the search takes longer steps. */
@@ -154,7 +158,7 @@ class Matcher {
   }
 }
 
-/** The length for which agreeing bytes outnumber differing ones most. */
+/** How far a match goes on from its first bytes; at most `room` bytes. */
 function extendForwards(
   old: Uint8Array,
   oldAt: number,
@@ -163,21 +167,10 @@ function extendForwards(
   room: number,
 ): number {
   const end = Math.min(room, old.length - oldAt, fresh.length - newAt);
-  let score = 0;
-  let best = 0;
-  let length = 0;
-  for (let i = 0; i < end; ) {
-    if (old[oldAt + i] === fresh[newAt + i]) score += 1;
-    else score -= 1;
-    i += 1;
-    if (score <= best) continue;
-    best = score;
-    length = i;
-  }
-  return length;
+  return extend(old, oldAt, fresh, newAt, end, 1);
 }
 
-/** The same towards the start of both files; at most `room` bytes. */
+/** The same towards the start of both files, from the bytes before. */
 function extendBackwards(
   old: Uint8Array,
   oldAt: number,
@@ -185,16 +178,45 @@ function extendBackwards(
   newAt: number,
   room: number,
 ): number {
-  const end = Math.min(room, oldAt, newAt);
+  return extend(old, oldAt - 1, fresh, newAt - 1, Math.min(room, oldAt, newAt), -1);
+}
+
+/**
+ * The length, up to `end`, for which agreeing bytes outnumber differing ones most. Zeros, of which
+ * tables are full, agree by chance: where they alone carry a match far, it ends without them.
+ */
+function extend(
+  old: Uint8Array,
+  oldAt: number,
+  fresh: Uint8Array,
+  newAt: number,
+  end: number,
+  step: number,
+): number {
   let score = 0;
   let best = 0;
   let length = 0;
-  for (let i = 1; i <= end; i += 1) {
-    if (old[oldAt - i] === fresh[newAt - i]) score += 1;
-    else score -= 1;
-    if (score <= best) continue;
-    best = score;
-    length = i;
+  let weighed = 0;
+  let bestWeighed = 0;
+  let lengthWeighed = 0;
+  for (let i = 0; i < end; ) {
+    const byte = fresh[newAt + step * i];
+    if (old[oldAt + step * i] === byte) {
+      score += 1;
+      weighed += byte === 0 ? 1 : ZERO_WEIGHT;
+    } else {
+      score -= 1;
+      weighed -= ZERO_WEIGHT;
+    }
+    i += 1;
+    if (score > best) {
+      best = score;
+      length = i;
+    }
+    if (weighed > bestWeighed) {
+      bestWeighed = weighed;
+      lengthWeighed = i;
+    }
   }
-  return length;
+  return length - lengthWeighed < MIN_TABLE ? length : lengthWeighed;
 }

@@ -97,6 +97,24 @@ describe('findMatches', () => {
     expect(matches[0]?.length).toBeGreaterThan(4096 - 48);
   });
 
+  it.each([
+    ['not through a long table of other records', 2000, false],
+    ['through a short one', 100, true],
+  ])('extends by zeros alone %s', (_, records, isThrough) => {
+    const same = noise('same', 1000);
+    const table = (seed: string) => {
+      const bytes = noise(seed, 24 * records);
+      return bytes.map((byte, i) => (i % 24 < 9 ? byte | 1 : 0));
+    };
+    const [old, fresh] = ['h', 'i'].map((seed) => Buffer.concat([same, table(seed)])) as [
+      Buffer,
+      Buffer,
+    ];
+    const length = findMatches(old, fresh).reduce((sum, match) => sum + match.length, 0);
+    expect(length > 0.9 * fresh.length).toBe(isThrough);
+    expect(length).toBeGreaterThanOrEqual(1000);
+  });
+
   it('follows a block that moved', () => {
     const [a, b, c] = [noise('e', 5000), noise('f', 5000), noise('g', 5000)];
     const matches = findMatches(Buffer.concat([a, b, c]), Buffer.concat([c, a, b]));
