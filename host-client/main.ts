@@ -20,7 +20,7 @@ import { verifyCommand } from './cli/verify.ts';
 import { isJournal } from './system/journal.ts';
 import { keepHeapSmall } from './system/tidy-memory.ts';
 import { containerSnap } from './tukit/container-snap.ts';
-import { PACK_COMMAND, packStandardInput } from './update/pack-apart.ts';
+import { packForAnother } from './update/pack-apart.ts';
 import { VERSION } from './version.ts';
 
 keepHeapSmall();
@@ -58,9 +58,8 @@ for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => abor
 const streams = { out: process.stdout, err: process.stderr, hasPriorities: isJournal(2) };
 const args = process.argv.slice(2);
 const work =
-  args[0] === PACK_COMMAND
-    ? packStandardInput(args.slice(1)).then(() => 0)
-    : runProgram(isContainerSnap ? containerSnap : program, args, streams, abort.signal);
+  packForAnother(args)?.then(() => 0) ??
+  runProgram(isContainerSnap ? containerSnap : program, args, streams, abort.signal);
 // No await at the top: the packaged program is a script of the older kind, which knows none.
 void work.then((status) => {
   process.exitCode = status;

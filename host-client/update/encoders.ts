@@ -8,7 +8,6 @@ import {
   type Recompression,
 } from '../../shared/delta/machine-class.ts';
 import { createEncoders, type Encoders } from '../../shared/recompress/encoders.ts';
-import { createXzEncoder } from '../../shared/recompress/xz/encoder.ts';
 import { zstdEncoder } from '../../shared/recompress/zstd/encoder.ts';
 import {
   parseZstdVersion,
@@ -16,8 +15,7 @@ import {
   zstdArguments,
 } from '../../shared/recompress/zstd/program.ts';
 import { pipeThrough, run } from '../system/run.ts';
-import { readLiblzma } from './liblzma-file.ts';
-import { zstdApart } from './pack-apart.ts';
+import { xzApart, zstdApart } from './pack-apart.ts';
 
 /**
  * What this machine can pack with: the encoders that come with the client, the zstd of Node.js in a
@@ -25,7 +23,7 @@ import { zstdApart } from './pack-apart.ts';
  */
 export async function findEncoders(): Promise<Encoders> {
   const version = await zstdVersion();
-  const own = [createXzEncoder(readLiblzma), zstdEncoder(zstdApart)];
+  const own = [xzApart, zstdEncoder(zstdApart)];
   if (version === undefined) return createEncoders(own);
   return createEncoders([
     ...own,

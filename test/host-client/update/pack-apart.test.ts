@@ -1,6 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { expect, it } from 'vitest';
-import { zstdApart } from '../../../host-client/update/pack-apart.ts';
+import { readLiblzma } from '../../../host-client/update/liblzma-file.ts';
+import { xzApart, zstdApart } from '../../../host-client/update/pack-apart.ts';
+import { parseRecipe } from '../../../shared/recompress/recipe.ts';
+import { createXzEncoder } from '../../../shared/recompress/xz/encoder.ts';
 import { builtInZstd, type ZstdSettings } from '../../../shared/recompress/zstd/encoder.ts';
 import { collectBytes } from '../../support/tiny-image.ts';
 
@@ -35,4 +38,27 @@ it('leaves no process behind when nobody reads on', async () => {
     expect(bytes.length).toBeGreaterThan(0);
     break;
   }
+});
+
+it.each([
+  [1, 'in this one'],
+  [32, 'in another process'],
+])('packs xz with a dictionary of %i MiB %s, and alike', async (mebibytes) => {
+  const recipe = parseRecipe(
+    `xz check=1 blockSize=0 headerSize=12 sizes=0 filter=4 distance=0 dictionary=${mebibytes * 2 ** 20} lc=3 lp=0 pb=2 preset=6 extreme=0`,
+  );
+  const some = content.subarray(0, 300_000);
+  const whole = {
+    size: some.length,
+    async *open() {
+      for (let at = 0; at < some.length; at += 70_000) yield some.subarray(at, at + 70_000);
+    },
+  };
+  const before = process.resourceUsage().maxRSS;
+  const apart = await collectBytes(xzApart.pack(recipe, whole));
+  // Nothing of what a dictionary takes is taken here.
+  expect(process.resourceUsage().maxRSS - before).toBeLessThan(100 * 1024);
+  expect(apart.subarray(0, 6)).toEqual(Buffer.from('fd377a585a00', 'hex'));
+  const here = createXzEncoder(readLiblzma).pack(recipe, whole);
+  expect(apart.equals(await collectBytes(here))).toBe(true);
 });
