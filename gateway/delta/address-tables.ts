@@ -36,7 +36,7 @@ export type Place = { readonly offset: number; readonly length: number };
 
 /** The parts of a program, outside of its code, that are tables, by kind. */
 export function tablesOf(side: ProgramSide): ReadonlyMap<AddressKind, readonly Place[]> {
-  const tables = new Map(ADDRESS_KINDS.map((kind) => [kind, [] as Place[]]));
+  const tables = new Map(ADDRESS_KINDS.map((kind) => [kind, new Tables()]));
   const chunk = Buffer.allocUnsafe(CHUNK);
   for (let start = 0; start + BLOCK <= side.size; start += CHUNK) {
     const bytes = chunk.subarray(0, Math.min(CHUNK, side.size - start));
@@ -46,24 +46,31 @@ export function tablesOf(side: ProgramSide): ReadonlyMap<AddressKind, readonly P
       if (isCode(side, { offset, length: BLOCK })) continue;
       const block = bytes.subarray(at, at + BLOCK);
       const kind = ADDRESS_KINDS.find((one) => isTable(side, one, block, offset));
-      if (kind !== undefined) addBlock(tables.get(kind) ?? [], offset);
+      if (kind !== undefined) tables.get(kind)?.add(offset);
     }
   }
-  return tables;
+  return new Map([...tables].map(([kind, { places }]) => [kind, places]));
 }
 
 function isCode({ stretches }: ProgramSide, place: Place): boolean {
   return stretches.some((stretch) => stretch.isCode && overlap(stretch, place));
 }
 
-function addBlock(tables: Place[], offset: number): void {
-  const last = tables.at(-1);
-  if (last?.offset !== undefined && last.offset + last.length === offset) {
-    tables[tables.length - 1] = { ...last, length: last.length + BLOCK };
-    return;
+/** Gathers blocks, as many as are to be looked at, to runs. */
+class Tables {
+  readonly places: Place[] = [];
+  #bytes = 0;
+
+  add(offset: number): void {
+    if (this.#bytes >= MAX_TABLES) return;
+    this.#bytes += BLOCK;
+    const last = this.places.at(-1);
+    if (last === undefined || last.offset + last.length !== offset) {
+      this.places.push({ offset, length: BLOCK });
+    } else {
+      this.places[this.places.length - 1] = { ...last, length: last.length + BLOCK };
+    }
   }
-  const total = tables.reduce((sum, { length }) => sum + length, 0);
-  if (total < MAX_TABLES) tables.push({ offset, length: BLOCK });
 }
 
 /** A block whose first words are no addresses is none. */

@@ -15,6 +15,7 @@ const GOOD_SHARE = 0.5;
 /** What changing the mode costs, in bytes. */
 const SWITCH_COST = 6;
 
+/** Those for tables of words. */
 const WORD_MODES = [MODE.RELATIVE_WORDS, MODE.ADDRESS_WORDS, MODE.ADDRESSES];
 
 /** A stretch of a content that resembles one of a source. */

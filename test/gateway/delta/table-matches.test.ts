@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { movedProgram } from '../../../gateway/delta/address-map.ts';
+import { tablesOf } from '../../../gateway/delta/address-tables.ts';
 import { findMatches } from '../../../gateway/delta/match.ts';
 import { AddressMap, MODE } from '../../../shared/delta/layer-delta/prediction.ts';
 
@@ -86,6 +87,19 @@ const grown = (every: number) =>
   new Map(Array.from({ length: FUNCTIONS }, (_, i) => [i, i % every === 3 ? 16 : 0] as const));
 
 describe('tables of addresses', () => {
+  it('are looked at up to a limit, however large a program has them', () => {
+    const size = 40 * 2 ** 20;
+    // Each word of eight bytes is an address, and a distance where that leads into the program.
+    const read = (target: Uint8Array) => {
+      const bytes = Buffer.from(target.buffer, target.byteOffset, target.length).fill(0);
+      for (let at = 0; at < bytes.length; at += 8) bytes.writeUInt32LE(BASE + 0x2_0000, at);
+    };
+    const stretches = [{ offset: 0, length: size, address: BASE, isCode: false }];
+    const kinds = [...tablesOf({ read, offset: 0, size, stretches }).values()];
+    const totals = kinds.map((tables) => tables.reduce((sum, { length }) => sum + length, 0));
+    expect(Math.max(...totals)).toBe(8 * 2 ** 20);
+  });
+
   it.for([
     ['distance', MODE.RELATIVE_WORDS],
     ['short', MODE.ADDRESS_WORDS],
