@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
+import { firstIssue, isUnknownField } from '../shared/config-issues.ts';
 import { SnapgateError } from '../shared/errors.ts';
 import { isRepositoryName, isTag } from '../shared/oci/reference.ts';
 import { parseStrictJson } from '../shared/strict-json.ts';
@@ -209,8 +210,7 @@ export async function loadConfig(overrides: ConfigOverrides = {}): Promise<Confi
   }
   const parsed = v.safeParse(configSchema, merged);
   if (parsed.success) return completeConfig(parsed.output, root);
-  // Who misspells a setting wants to hear of that, not that another one is missing.
-  const issue = parsed.issues.find(isUnknown) ?? parsed.issues[0];
+  const issue = firstIssue(parsed.issues);
   const missing = issue.kind === 'schema' && issue.received === 'undefined';
   throw new SnapgateError(
     'CONFIG_INVALID',
@@ -219,12 +219,8 @@ export async function loadConfig(overrides: ConfigOverrides = {}): Promise<Confi
   );
 }
 
-function isUnknown(issue: v.BaseIssue<unknown>): boolean {
-  return issue.type === 'strict_object' && issue.expected === 'never';
-}
-
 function problem(issue: v.BaseIssue<unknown>): string {
-  return isUnknown(issue) ? 'is no setting' : issue.message;
+  return isUnknownField(issue) ? 'is no setting' : issue.message;
 }
 
 async function readConfigFile(file: string, required: boolean): Promise<object> {

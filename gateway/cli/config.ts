@@ -1,6 +1,7 @@
 import { dirname, resolve } from 'node:path';
 import * as v from 'valibot';
 import { parse, YAMLParseError } from 'yaml';
+import { firstIssue, isUnknownField } from '../../shared/config-issues.ts';
 import { SnapgateError } from '../../shared/errors.ts';
 import { LOG_LEVELS } from '../../shared/log.ts';
 import { DEFAULT_EFFORT, MAX_EFFORT } from '../delta/effort.ts';
@@ -138,18 +139,13 @@ export function parseConfig(text: string, path: string): GatewayConfig {
   }
   const parsed = v.safeParse(configSchema, document ?? {});
   if (parsed.success) return withPaths(parsed.output, dirname(resolve(path)));
-  // Who misspells a field wants to hear of that, not that another one is missing.
-  const issue = parsed.issues.find(isUnknown) ?? parsed.issues[0];
+  const issue = firstIssue(parsed.issues);
   const field = v.getDotPath(issue) ?? '(whole file)';
   throw refuse(`${field}: ${explain(issue)}`);
 }
 
-function isUnknown(issue: v.BaseIssue<unknown>): boolean {
-  return issue.type === 'strict_object' && issue.expected === 'never';
-}
-
 function explain(issue: v.BaseIssue<unknown>): string {
-  if (isUnknown(issue)) return 'no such field';
+  if (isUnknownField(issue)) return 'no such field';
   if (issue.type === 'strict_object' && issue.received === 'undefined') return 'is missing';
   return issue.message;
 }

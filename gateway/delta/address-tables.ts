@@ -1,4 +1,6 @@
+import { addressOf } from '../../shared/delta/layer-delta/prediction.ts';
 import type { FileStretch, ProgramStretch } from './address-map.ts';
+import { differing } from './match-index.ts';
 
 /** Tables are looked for block by block; bytes. */
 const BLOCK = 4096;
@@ -89,7 +91,7 @@ function addressesAmong(
   offset: number,
   count: number,
 ): number {
-  const start = kind.isRelative ? addressOf(side, offset) : 0;
+  const start = kind.isRelative ? addressOf(side.stretches, offset) : 0;
   if (start === Number.POSITIVE_INFINITY) return 0;
   let addresses = 0;
   for (let i = 0; i < count; i += 1) {
@@ -104,15 +106,6 @@ function addressesAmong(
 function wordAt(bytes: Buffer, at: number, { wordBytes }: AddressKind): number {
   if (wordBytes === 4) return bytes.readInt32LE(at);
   return bytes.readInt32LE(at + 4) * 2 ** 32 + bytes.readUInt32LE(at);
-}
-
-/** The address of an offset; infinite where it has none. */
-function addressOf({ stretches }: ProgramSide, offset: number): number {
-  for (const stretch of stretches) {
-    const within = offset - stretch.offset;
-    if (within >= 0 && within < stretch.length) return stretch.address + within;
-  }
-  return Number.POSITIVE_INFINITY;
 }
 
 /** Whether a program has an address. */
@@ -142,7 +135,9 @@ export function addressesIn(
     for (let i = 0; i < length; i += kind.wordBytes) {
       const value = wordAt(bytes, i, kind);
       if (value === 0) continue;
-      const address = changed(kind.isRelative ? addressOf(side, offset + i) + value : value);
+      const address = changed(
+        kind.isRelative ? addressOf(side.stretches, offset + i) + value : value,
+      );
       if (!Number.isFinite(address)) continue;
       bytes.writeInt32LE(address | 0, i);
       if (kind.wordBytes === 8) bytes.writeInt32LE(Math.floor(address / 2 ** 32), i + 4);
@@ -169,9 +164,7 @@ export function costOf(
     if (from >= to) continue;
     const before = Buffer.allocUnsafe(to - from);
     old.read(before, old.offset + oldAt + from - newAt);
-    for (let j = 0; j < before.length; j += 1) {
-      if (before[j] === bytes[from - offset + j]) equal += 1;
-    }
+    equal += before.length - differing(before, bytes.subarray(from - offset, to - offset));
   }
   return length - equal;
 }

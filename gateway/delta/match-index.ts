@@ -48,6 +48,13 @@ export function equalRun(old: Uint8Array, a: number, fresh: Uint8Array, b: numbe
   return i;
 }
 
+/** How many bytes of two runs of one length differ. */
+export function differing(a: Uint8Array, b: Uint8Array): number {
+  let count = 0;
+  for (let i = 0; i < b.length; i += 1) if (a[i] !== b[i]) count += 1;
+  return count;
+}
+
 /**
  * Memory that indexing takes besides the bytes themselves, in bytes; its table is halved `halvings`
  * times, which makes looking up take longer.

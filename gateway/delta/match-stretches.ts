@@ -1,5 +1,5 @@
 import type { FoundMatches, Stretch } from './delta-work.ts';
-import { findMatches, type Match } from './match.ts';
+import { findMatches, flatMatches, type Match } from './match.ts';
 import { equalRun, indexBytes, MatchIndex } from './match-index.ts';
 import type { ReadRange } from './spool-file.ts';
 import { WorkMemory } from './work-memory.ts';
@@ -28,9 +28,9 @@ export type MatchOptions = {
 };
 
 /**
- * Matches a new file with the best of some old ones. A file too large for the memory allowed
- * is compared window by window: with all of the old one, or with its bytes around the same place. Undefined when no
- * candidate helps.
+ * Matches a new file with the best of some old ones. A file too large for the memory allowed is
+ * compared window by window: with all of the old one, or with its bytes around the same place.
+ * Undefined when no candidate helps.
  */
 export function matchStretches(
   fresh: Side,
@@ -45,7 +45,7 @@ export function matchStretches(
     else matchWindows(old, fresh, options, collected);
     const cost = size - collected.agreeing + MATCH_COST * collected.matches.length;
     if (cost < (best?.cost ?? size)) {
-      best = { candidate, matches: flatten(collected.matches), cost };
+      best = { candidate, matches: flatMatches(collected.matches), cost };
     }
     if ((best?.cost ?? size) < size * GOOD_SHARE) break;
   }
@@ -175,12 +175,4 @@ function readPart(side: Side, at: number, count: number): Buffer {
   const bytes = Buffer.allocUnsafe(count);
   side.read(bytes, side.stretch.offset + at);
   return bytes;
-}
-
-function flatten(matches: readonly Match[]): Float64Array<ArrayBuffer> {
-  const flat = new Float64Array(matches.length * 3);
-  for (const [i, match] of matches.entries()) {
-    flat.set([match.oldOffset, match.newOffset, match.length], i * 3);
-  }
-  return flat;
 }

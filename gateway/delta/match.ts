@@ -220,3 +220,12 @@ function extend(
   }
   return length - lengthWeighed < MIN_TABLE ? length : lengthWeighed;
 }
+
+/** Matches as threads pass them on: old offset, new offset and length, three numbers each. */
+export function flatMatches(matches: readonly Match[]): Float64Array<ArrayBuffer> {
+  const flat = new Float64Array(matches.length * 3);
+  for (const [i, match] of matches.entries()) {
+    flat.set([match.oldOffset, match.newOffset, match.length], i * 3);
+  }
+  return flat;
+}

@@ -2,6 +2,7 @@ import type { ContentWriter } from '../../shared/delta/layer-delta/content-write
 import { AddressMap, MAX_PREDICTED, MODE } from '../../shared/delta/layer-delta/prediction.ts';
 import type { MovedProgram } from './address-map.ts';
 import { overlap, type Place } from './address-tables.ts';
+import { differing } from './match-index.ts';
 
 /** Modes are chosen for blocks of this many bytes. */
 const BLOCK = 4096;
@@ -100,10 +101,4 @@ export class PredictedMatch {
     }
     return best;
   }
-}
-
-function differing(a: Uint8Array, b: Uint8Array): number {
-  let count = 0;
-  for (let i = 0; i < b.length; i += 1) if (a[i] !== b[i]) count += 1;
-  return count;
 }

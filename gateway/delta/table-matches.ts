@@ -9,7 +9,8 @@ import {
   type ProgramSide,
   tablesOf,
 } from './address-tables.ts';
-import { findMatches, type Match } from './match.ts';
+import { findMatches, flatMatches, type Match } from './match.ts';
+import { differing } from './match-index.ts';
 
 /** Tables that cost less than this with the matches that there are, in bytes, stay as they are. */
 const MIN_COST = 512;
@@ -36,13 +37,15 @@ export function matchTables(
 ): MatchedTables {
   const taken: Place[] = [];
   const found: Match[] = [];
-  const [before, after] = [tablesOf(old), tablesOf(fresh)];
+  const after = tablesOf(fresh);
+  let before: ReturnType<typeof tablesOf> | undefined;
   for (const kind of ADDRESS_KINDS) {
-    const sources = before.get(kind) ?? [];
     const tables = after.get(kind) ?? [];
-    if (sources.length === 0) continue;
     const costs = tables.map((table) => costOf(old, fresh, matches, table));
     if (costs.reduce((sum, cost) => sum + cost, 0) < MIN_COST) continue;
+    before ??= tablesOf(old);
+    const sources = before.get(kind) ?? [];
+    if (sources.length === 0) continue;
     const pieces = matchAddresses(
       { side: old, tables: sources },
       { side: fresh, tables },
@@ -87,11 +90,12 @@ function matchAddresses(
       const from = before.placeOf(oldOffset + done);
       const to = after.placeOf(newOffset + done);
       const count = Math.min(length - done, from.left, to.left);
-      let differing = 0;
-      for (let i = 0; i < count; i += 1) {
-        if (oldWords[oldOffset + done + i] !== newWords[newOffset + done + i]) differing += 1;
-      }
-      pieces.push({ oldOffset: from.offset, newOffset: to.offset, length: count, differing });
+      const [oldAt, newAt] = [oldOffset + done, newOffset + done];
+      const left = differing(
+        oldWords.subarray(oldAt, oldAt + count),
+        newWords.subarray(newAt, newAt + count),
+      );
+      pieces.push({ oldOffset: from.offset, newOffset: to.offset, length: count, differing: left });
       done += count;
     }
   }
@@ -156,9 +160,5 @@ function joined(
     }
   }
   all.sort((a, b) => a.newOffset - b.newOffset);
-  const flat = new Float64Array(all.length * 3);
-  for (const [i, { oldOffset, newOffset, length }] of all.entries()) {
-    flat.set([oldOffset, newOffset, length], i * 3);
-  }
-  return flat;
+  return flatMatches(all);
 }

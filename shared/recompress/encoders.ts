@@ -17,7 +17,7 @@ export function createEncoders(others: readonly Encoder[] = []): Encoders {
   const all = [
     gnuGzipEncoder,
     zlibEncoder,
-    createXzEncoder(undefined),
+    createXzEncoder(),
     lz4LegacyEncoder,
     lazyZstdEncoder,
     zstdParseEncoder,

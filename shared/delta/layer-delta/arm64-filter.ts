@@ -1,3 +1,5 @@
+import { putWord, wordAt } from './bytes.ts';
+
 const PAGE = 4096;
 
 /**
@@ -36,20 +38,4 @@ export function pagesOf(word: number): number {
 /** An ADRP with other pages, of which the lowest 21 bits count. */
 export function withPages(word: number, pages: number): number {
   return (word & ~0x60ffffe0) | ((pages & 3) << 29) | ((pages & 0x1ffffc) << 3);
-}
-
-function wordAt(bytes: Uint8Array, i: number): number {
-  return (
-    (bytes[i] as number) |
-    ((bytes[i + 1] as number) << 8) |
-    ((bytes[i + 2] as number) << 16) |
-    ((bytes[i + 3] as number) << 24)
-  );
-}
-
-function putWord(bytes: Uint8Array, i: number, word: number): void {
-  bytes[i] = word;
-  bytes[i + 1] = word >> 8;
-  bytes[i + 2] = word >> 16;
-  bytes[i + 3] = word >> 24;
 }

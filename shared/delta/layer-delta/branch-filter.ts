@@ -1,4 +1,5 @@
 import { shiftArm64 } from './arm64-filter.ts';
+import { putWord, wordAt } from './bytes.ts';
 
 /** How LITERAL's bytes stand in the delta (FORMAT.md section 6.2). */
 export const FILTER = { NONE: 0, X86_64: 1, ARM64: 2 } as const;
@@ -22,8 +23,7 @@ export function filterCode(
   length: number,
   position: number,
 ): void {
-  const shift = filter === FILTER.ARM64 ? shiftArm64 : shiftOperands;
-  shift(bytes, start, start + length, position - start, 1);
+  shifterOf(filter)(bytes, start, start + length, position - start, 1);
 }
 
 /** Takes back what {@link filterCode} did. */
@@ -34,8 +34,12 @@ export function unfilterCode(
   length: number,
   position: number,
 ): void {
-  const shift = filter === FILTER.ARM64 ? shiftArm64 : shiftOperands;
-  shift(bytes, start, start + length, position - start, -1);
+  shifterOf(filter)(bytes, start, start + length, position - start, -1);
+}
+
+/** What changes the operands of a machine's code. */
+function shifterOf(filter: number): typeof shiftArm64 {
+  return filter === FILTER.ARM64 ? shiftArm64 : shiftOperands;
 }
 
 /** `shift` is from a place in `bytes` to that in the content. */
@@ -50,19 +54,11 @@ function shiftOperands(
     const at = operandAt(bytes, i, end);
     i += 1;
     if (at === 0) continue;
-    const value =
-      (bytes[at] as number) |
-      ((bytes[at + 1] as number) << 8) |
-      ((bytes[at + 2] as number) << 16) |
-      ((bytes[at + 3] as number) << 24);
+    const value = wordAt(bytes, at);
     // Also an operand that stays is passed over: what stands in it may not change.
     i = at + 4;
     if (value < -RANGE || value >= RANGE) continue;
-    const fresh = ((value + sign * (i + shift)) << SPARE) >> SPARE;
-    bytes[at] = fresh;
-    bytes[at + 1] = fresh >> 8;
-    bytes[at + 2] = fresh >> 16;
-    bytes[at + 3] = fresh >> 24;
+    putWord(bytes, at, ((value + sign * (i + shift)) << SPARE) >> SPARE);
   }
 }
 

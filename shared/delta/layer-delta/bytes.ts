@@ -37,6 +37,24 @@ export function addBytes(
   }
 }
 
+/** The little-endian number of four bytes at `i`, signed. */
+export function wordAt(bytes: Uint8Array, i: number): number {
+  return (
+    (bytes[i] as number) |
+    ((bytes[i + 1] as number) << 8) |
+    ((bytes[i + 2] as number) << 16) |
+    ((bytes[i + 3] as number) << 24)
+  );
+}
+
+/** Writes the lowest 32 bits of `word` at `i`, little-endian. */
+export function putWord(bytes: Uint8Array, i: number, word: number): void {
+  bytes[i] = word;
+  bytes[i + 1] = word >> 8;
+  bytes[i + 2] = word >> 16;
+  bytes[i + 3] = word >> 24;
+}
+
 /** Reads bytes and numbers (FORMAT.md section 2) from the front of a buffer. Throws DELTA_INVALID. */
 export class ByteReader {
   #bytes: Uint8Array = new Uint8Array(0);

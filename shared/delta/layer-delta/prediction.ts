@@ -74,8 +74,8 @@ export class AddressMap {
     if (mode === MODE.X86_64) this.#code(bytes, old, position, made);
     else if (mode === MODE.ADDRESSES) this.#addresses(bytes, old, position);
     else if (mode === MODE.ARM64) predictArm64(this.addresses, bytes, old, position, made);
-    else if (mode === MODE.RELATIVE_WORDS) this.#relativeWords(bytes, old, position, made);
-    else if (mode === MODE.ADDRESS_WORDS) this.#addressWords(bytes, old, position);
+    else if (mode === MODE.RELATIVE_WORDS) this.#words(bytes, old, position, made);
+    else if (mode === MODE.ADDRESS_WORDS) this.#words(bytes, old, position, undefined);
   }
 
   #code(bytes: Buffer, old: Buffer, position: number, made: number): void {
@@ -134,20 +134,14 @@ export class AddressMap {
     }
   }
 
-  #relativeWords(bytes: Buffer, old: Buffer, position: number, made: number): void {
+  /** Words are distances from where they stand, unless `made` is undefined. */
+  #words(bytes: Buffer, old: Buffer, position: number, made: number | undefined): void {
     for (let i = (4 - (position % 4)) % 4; i + 4 <= old.length; i += 4) {
-      const from = addressOf(this.#source, position + i);
-      const to = addressOf(this.#content, made + i);
+      const from = made === undefined ? 0 : addressOf(this.#source, position + i);
+      const to = made === undefined ? 0 : addressOf(this.#content, made + i);
       if (from === NONE || to === NONE) continue;
       const fresh = this.#newAddress(from + old.readInt32LE(i));
       if (fresh !== NONE) bytes.writeInt32LE((fresh - to) | 0, i);
-    }
-  }
-
-  #addressWords(bytes: Buffer, old: Buffer, position: number): void {
-    for (let i = (4 - (position % 4)) % 4; i + 4 <= old.length; i += 4) {
-      const fresh = this.#newAddress(old.readInt32LE(i));
-      if (fresh !== NONE) bytes.writeInt32LE(fresh | 0, i);
     }
   }
 
@@ -183,7 +177,8 @@ function operandEnd(opcode: number, modrm: number): number {
   return 4;
 }
 
-function addressOf(stretches: readonly AddressStretch[], offset: number): number {
+/** The address of an offset; infinite where it has none. */
+export function addressOf(stretches: readonly AddressStretch[], offset: number): number {
   for (const stretch of stretches) {
     const within = offset - stretch.offset;
     if (within >= 0 && within < stretch.length) return stretch.address + within;

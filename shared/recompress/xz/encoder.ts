@@ -147,7 +147,7 @@ async function* packBlocks(
  * `read` gives the WebAssembly for a liblzma with more memory, for dictionaries and blocks that the
  * usual one is too small for; without it such recipes throw UNSUPPORTED.
  */
-export function createXzEncoder(read: ReadLiblzma | undefined): Encoder {
+export function createXzEncoder(read?: ReadLiblzma): Encoder {
   const lzmaFor = (memoryBytes: number): Promise<Liblzma> => {
     if (memoryBytes <= COMMON_MEMORY) return loadLiblzma();
     if (read !== undefined) return openLargeLiblzma(read, memoryBytes + BASE_MEMORY);

@@ -111,6 +111,9 @@ function failed(status: number): SnapgateError {
   return new SnapgateError('INTERNAL', `liblzma failed with status ${status}`);
 }
 
+/** What goes before LZMA2. */
+type BlockFilter = { readonly id: number; readonly distance: number };
+
 /** Packs content of a known size as one xz stream of one block. */
 export class XzBlockPacker {
   readonly #lzma: Liblzma;
@@ -147,11 +150,7 @@ export class XzBlockPacker {
    * The stream. `filter` goes before LZMA2: 0 for none, the id of a branch filter, or
    * {@link FILTER_DELTA} with its distance. Throws LIMIT_EXCEEDED where memory does not suffice.
    */
-  pack(
-    options: LzmaOptions,
-    filter: { readonly id: number; readonly distance: number },
-    check: number,
-  ): Uint8Array {
+  pack(options: LzmaOptions, filter: BlockFilter, check: number): Uint8Array {
     const [lzma, arena, size] = [this.#lzma, this.#arena, this.size];
     const filters = this.#filters(options, filter);
     // LZMA2 stores what does not shrink, with three bytes for each 64 KiB.
@@ -165,10 +164,7 @@ export class XzBlockPacker {
     return lzma.HEAPU8.slice(output, output + lzma.getValue(position, 'i32'));
   }
 
-  #filters(
-    options: LzmaOptions,
-    filter: { readonly id: number; readonly distance: number },
-  ): number {
+  #filters(options: LzmaOptions, filter: BlockFilter): number {
     const [lzma, arena] = [this.#lzma, this.#arena];
     const { mode, nice, finder, depth } = effort(options);
     const { dictionary, lc, lp, pb } = options;

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { movedProgram } from '../../../gateway/delta/address-map.ts';
 import { tablesOf } from '../../../gateway/delta/address-tables.ts';
-import { findMatches } from '../../../gateway/delta/match.ts';
+import { findMatches, flatMatches } from '../../../gateway/delta/match.ts';
 import { AddressMap, MODE } from '../../../shared/delta/layer-delta/prediction.ts';
 
 const CODE_AT = 0x1000;
@@ -54,10 +54,6 @@ function program(form: Form, extra: ReadonlyMap<number, number>): Buffer {
   return file;
 }
 
-function flat(matches: ReturnType<typeof findMatches>): Float64Array {
-  return Float64Array.from(matches.flatMap((one) => [one.oldOffset, one.newOffset, one.length]));
-}
-
 /** The whole of a buffer, as a program stands in a temporary file. */
 function stretchOf(bytes: Buffer) {
   const read = (target: Uint8Array, offset: number) => {
@@ -68,7 +64,11 @@ function stretchOf(bytes: Buffer) {
 
 /** Bytes that a mode leaves of the part of a program from an offset on. */
 function leftFrom(old: Buffer, fresh: Buffer, start: number, mode: number): number {
-  const moved = movedProgram(stretchOf(old), stretchOf(fresh), flat(findMatches(old, fresh)));
+  const moved = movedProgram(
+    stretchOf(old),
+    stretchOf(fresh),
+    flatMatches(findMatches(old, fresh)),
+  );
   if (moved === undefined) return fresh.length - start;
   const map = new AddressMap(moved.map);
   let left = fresh.length - start;
@@ -107,7 +107,7 @@ describe('tables of addresses', () => {
   ] as const)('are matched by what they point to: %s', ([form, mode]) => {
     const [old, fresh] = [program(form, new Map()), program(form, grown(40))];
     const tableAt = fresh.length - FUNCTIONS * (form === 'long' ? 8 : 4);
-    const byBytes = flat(findMatches(old, fresh));
+    const byBytes = flatMatches(findMatches(old, fresh));
     const agreeing = (matches: Float64Array) => {
       let count = 0;
       for (let i = 0; i < matches.length; i += 3) {
@@ -135,7 +135,7 @@ describe('tables of addresses', () => {
         }),
         (form, before, after) => {
           const [old, fresh] = [program(form, new Map(before)), program(form, new Map(after))];
-          const matches = flat(findMatches(old, fresh));
+          const matches = flatMatches(findMatches(old, fresh));
           const moved = movedProgram(stretchOf(old), stretchOf(fresh), matches);
           let end = 0;
           for (let i = 0; i < (moved?.matches.length ?? 0); i += 3) {
